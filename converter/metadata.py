@@ -1,0 +1,45 @@
+"""GGUF key-values as data: what the rooms that know a model hand to the one that writes the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gguf import GGUFValueType
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """One key of a GGUF header.
+
+    Attributes:
+        key: full key, e.g. ``llama.block_count``.
+        value: a number, a bool, a str, or a list of those (strings may be given as UTF-8 bytes).
+        type: GGUF type of the value; ``ARRAY`` for lists.
+        element: GGUF type of an array's elements; None for scalars.
+    """
+
+    key: str
+    value: Any
+    type: GGUFValueType
+    element: GGUFValueType | None = None
+
+
+def uint32(key: str, value: int) -> KeyValue:
+    return KeyValue(key, int(value), GGUFValueType.UINT32)
+
+
+def float32(key: str, value: float) -> KeyValue:
+    return KeyValue(key, float(value), GGUFValueType.FLOAT32)
+
+
+def boolean(key: str, value: bool) -> KeyValue:
+    return KeyValue(key, bool(value), GGUFValueType.BOOL)
+
+
+def string(key: str, value: str) -> KeyValue:
+    return KeyValue(key, value, GGUFValueType.STRING)
+
+
+def array(key: str, values: list[Any], element: GGUFValueType) -> KeyValue:
+    return KeyValue(key, values, GGUFValueType.ARRAY, element)
