@@ -40,18 +40,25 @@ class SourceTensor(ABC):
         """Bytes the tensor occupies in the checkpoint."""
 
     @abstractmethod
-    def read_rows(self, start: int, stop: int, columns: slice | None = None) -> NDArray[np.float32]:
+    def read_rows(
+        self, start: int, stop: int, columns: slice | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Read rows ``start`` to ``stop`` (exclusive), widened to float32.
 
         Args:
             start: first row.
             stop: one past the last row.
             columns: only these columns (step 1); all by default.
+            out: a C-contiguous float32 array of shape (stop - start, number of columns) to fill; a fresh one by
+                default. Filling the same array again spares the page faults of a fresh one.
 
         Returns:
-            A fresh C-contiguous float32 array of shape (stop - start, number of columns). Nothing beyond those rows is
-            read, mapped or kept. Safe to call from several threads at once.
+            ``out``. Nothing beyond those rows is read, mapped or kept, and no more memory is taken than a fixed
+            MiB per thread. Safe to call from several threads at once.
 
         Raises:
-            CheckpointError: the file ended early or cannot be read.
+            CheckpointError: the type of the elements is not one that can be read (nothing was read), or the file
+                ended early, changed or cannot be read.
+            IndexError: the rows or columns are not within the tensor.
+            ValueError: ``columns`` has a step, or ``out`` does not fit.
         """

