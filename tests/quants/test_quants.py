@@ -1,0 +1,362 @@
+"""Every type against ggml: bytes, values, and which blocks count as overflowed."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gguf
+import llama_cpp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from converter.errors import RecipeError
+from converter.quants import QUANT_TYPES, QuantType, ggml
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+Kind = Callable[[np.random.Generator], Floats]
+
+# --- ggml, called without any code of ours ---------------------------------------------------------------------------
+
+GGML = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
+GGML.ggml_quantize_chunk.argtypes = (
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
+)  # fmt: skip
+GGML.ggml_quantize_chunk.restype = ctypes.c_size_t
+GGML.ggml_validate_row_data.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
+GGML.ggml_validate_row_data.restype = ctypes.c_bool
+
+
+def ggml_bytes(quant: QuantType, rows: Floats, importance: Floats | None = None) -> Bytes:
+    """``ggml_quantize_chunk`` row after row, as llama.cpp's tools call it."""
+    out = np.zeros((len(rows), rows.shape[1] // quant.block_size * quant.block_bytes), np.uint8)
+    weights = None if importance is None else importance.ctypes.data
+    for i in range(len(rows)):
+        size = GGML.ggml_quantize_chunk(
+            quant.ggml_type, rows.ctypes.data, out.ctypes.data, i * rows.shape[1], 1, rows.shape[1], weights
+        )
+        assert size == out.shape[1]
+    return out
+
+
+def ggml_values(quant: QuantType, data: Bytes) -> Floats:
+    """``dequantize_row_*``, the exported functions of ggml."""
+    out = np.zeros((len(data), data.shape[1] // quant.block_bytes * quant.block_size), np.float32)
+    own = {"f16": "ggml_fp16_to_fp32_row", "bf16": "ggml_bf16_to_fp32_row"}
+    name = own.get(quant.name, f"dequantize_row_{quant.name.replace('_k', '_K')}")
+    getattr(GGML, name)(ctypes.c_void_p(data.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_int64(out.size))
+    return out
+
+
+def ggml_accepts(quant: QuantType, data: Bytes) -> bool:
+    return bool(GGML.ggml_validate_row_data(quant.ggml_type, data.ctypes.data, data.nbytes))
+
+
+# --- difficult rows --------------------------------------------------------------------------------------------------
+
+ROW = 512  # two super-blocks of 256, sixteen blocks of 32
+FLOAT32 = np.finfo(np.float32)
+
+
+def normal(rng: np.random.Generator) -> Floats:
+    return (rng.standard_normal(ROW) * 0.02).astype(np.float32)
+
+
+def heavy_tailed(rng: np.random.Generator) -> Floats:
+    return rng.standard_t(1.2, ROW).astype(np.float32)
+
+
+def constant(rng: np.random.Generator) -> Floats:
+    return np.full(ROW, rng.standard_normal(), np.float32)
+
+
+def zero(rng: np.random.Generator) -> Floats:
+    return np.zeros(ROW, np.float32)
+
+
+def signed_zero(rng: np.random.Generator) -> Floats:
+    return rng.choice(np.array([0.0, -0.0], np.float32), ROW)
+
+
+def signed_tie(rng: np.random.Generator) -> Floats:
+    """The largest magnitude occurs with both signs: the first one decides the sign of the scale."""
+    return rng.choice(np.array([-1.5, 1.5, 0.3, -0.0], np.float32), ROW)
+
+
+def few_values(rng: np.random.Generator) -> Floats:
+    """Multiples of a step: quotients fall exactly on the halves where rounding decides."""
+    return rng.integers(-16, 17, ROW).astype(np.float32) * np.float32(0.5 ** rng.integers(0, 20))
+
+
+def halves_of_q8_0(rng: np.random.Generator) -> Floats:
+    """Largest value 127, so that the scale is 1, and every other value beside a half."""
+    row = rng.integers(-126, 127, ROW).astype(np.float32) + np.float32(0.5)
+    row = np.nextafter(row, rng.choice(np.array([-np.inf, 0, np.inf], np.float32), ROW)).astype(np.float32)
+    row[::32] = 127
+    return row
+
+
+def single(rng: np.random.Generator) -> Floats:
+    row = np.zeros(ROW, np.float32)
+    row[rng.integers(0, ROW, 5)] = rng.standard_normal(5)
+    return row
+
+
+def positive(rng: np.random.Generator) -> Floats:
+    return np.abs(normal(rng)) + np.float32(1)
+
+
+def mixed_scales(rng: np.random.Generator) -> Floats:
+    return (rng.standard_normal(ROW) * np.repeat(10.0 ** rng.uniform(-12, 3, ROW // 16), 16)).astype(np.float32)
+
+
+def half_denormal(rng: np.random.Generator) -> Floats:
+    return (rng.standard_normal(ROW) * 10.0 ** rng.uniform(-9, -4)).astype(np.float32)
+
+
+def denormal(rng: np.random.Generator) -> Floats:
+    return rng.integers(-40, 41, ROW).astype(np.float32) * FLOAT32.smallest_subnormal
+
+
+def tiny(rng: np.random.Generator) -> Floats:
+    """Around the smallest normal numbers: reciprocals of scales overflow, half-precision scales vanish."""
+    return (rng.standard_normal(ROW) * 10.0 ** rng.uniform(-42, -30)).astype(np.float32)
+
+
+def half_overflow(rng: np.random.Generator) -> Floats:
+    return (rng.standard_normal(ROW) * 10.0 ** rng.uniform(4, 7)).astype(np.float32)
+
+
+def huge(rng: np.random.Generator) -> Floats:
+    return (rng.uniform(-1, 1, ROW) * float(FLOAT32.max)).astype(np.float32)
+
+
+def largest(rng: np.random.Generator) -> Floats:
+    """Differences overflow to infinity."""
+    return rng.choice(np.array([FLOAT32.max, -FLOAT32.max, 0, 1], np.float32), ROW)
+
+
+def any_bits(rng: np.random.Generator) -> Floats:
+    row = rng.integers(0, 2**32, ROW, np.uint32).view(np.float32)
+    return np.where(np.isfinite(row), row, np.float32(1))
+
+
+MODEST: tuple[Kind, ...] = (
+    normal, heavy_tailed, constant, zero, signed_zero, signed_tie, few_values, halves_of_q8_0, single, positive,
+    mixed_scales, half_denormal,
+)  # fmt: skip
+EXTREME: tuple[Kind, ...] = (denormal, tiny, half_overflow, huge, largest, any_bits)
+
+
+def matrices(kinds: tuple[Kind, ...]) -> st.SearchStrategy[Floats]:
+    """float32 (1 to 24, ROW), each row of one of ``kinds``."""
+
+    def build(chosen: list[Kind], seed: int) -> Floats:
+        rng = np.random.default_rng(seed)
+        return np.stack([kind(rng) for kind in chosen])
+
+    return st.builds(build, st.lists(st.sampled_from(kinds), min_size=1, max_size=24), st.integers(0, 2**32 - 1))
+
+
+invented = arrays(np.float32, (1, ROW), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+
+OWN = [name for name, quant in QUANT_TYPES.items() if quant.module is not None]
+THROUGH_GGML = [name for name in QUANT_TYPES if name not in OWN]
+# ggml spends 4 to 18 seconds on the tables of these before the first block; their layouts are checked below.
+SLOW_TABLES = ("iq1_s", "iq1_m", "iq2_xs", "iq2_s")
+NEED_IMPORTANCE = ("iq1_s", "iq2_xxs", "iq2_xs")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_kernels_give_ggmls_bytes(name: str) -> None:
+    quant = QUANT_TYPES[name]
+
+    @settings(deadline=None, max_examples=100)
+    @given(matrices(MODEST + EXTREME) | invented)
+    def check(rows: Floats) -> None:
+        np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
+
+    check()
+
+
+@pytest.mark.parametrize("kind", MODEST + EXTREME)
+@pytest.mark.parametrize("name", OWN)
+def test_own_kernels_on_each_kind_of_row(name: str, kind: Kind) -> None:
+    """Enough rows of one kind that every lane and every remainder of the vector loops sees them."""
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(7)
+    rows = np.stack([kind(rng) for _ in range(203)])
+    np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
+
+
+@pytest.mark.parametrize("name", [name for name in THROUGH_GGML if name not in SLOW_TABLES])
+def test_other_types_give_ggmls_bytes(name: str) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(1)
+    rows = np.stack([normal(rng), heavy_tailed(rng)])
+    importance = rng.uniform(0.1, 2, ROW).astype(np.float32)
+    np.testing.assert_array_equal(quant.quantize(rows, None, importance), ggml_bytes(quant, rows, importance))
+    if name not in NEED_IMPORTANCE:
+        np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_importance_gives_ggmls_bytes(name: str) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(2)
+    rows = np.stack([kind(rng) for kind in MODEST])
+    importance = rng.uniform(0, 2, ROW).astype(np.float32)
+    np.testing.assert_array_equal(quant.quantize(rows, None, importance), ggml_bytes(quant, rows, importance))
+
+
+@pytest.mark.parametrize("name", [name for name in QUANT_TYPES if name != "f32"])
+def test_dequantize_gives_ggmls_values(name: str) -> None:
+    """Any finite block, not only those a quantizer makes."""
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(3)
+    data = rng.integers(0, 256, (300, quant.row_bytes(ROW)), np.uint8)
+    data = data[[quant.overflowed(row[np.newaxis]) == 0 for row in data]]
+    if not len(data):  # a row of 512 halves rarely is finite by chance
+        data = quant.quantize(np.stack([any_bits(rng) * np.float32(2.0**-113) for _ in range(300)]))
+    ours = quant.dequantize(data)
+    assert ours.shape == (len(data), ROW)
+    np.testing.assert_array_equal(ours.view(np.uint32), ggml_values(quant, data).view(np.uint32))
+
+
+def test_dequantize_f32_is_the_same_bits() -> None:
+    rows = any_bits(np.random.default_rng(4))[np.newaxis]
+    np.testing.assert_array_equal(QUANT_TYPES["f32"].dequantize(rows.view(np.uint8)), rows)
+
+
+@pytest.mark.parametrize("name", QUANT_TYPES)
+def test_overflowed_counts_the_blocks_that_ggml_rejects(name: str) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(5)
+    data = rng.integers(0, 256, (2, 4 * quant.row_bytes(ROW)), np.uint8)
+    data[:, :: quant.block_bytes] |= rng.choice(np.array([0, 255], np.uint8), data[:, :: quant.block_bytes].shape)
+    rejected = [block for block in data.reshape(-1, quant.block_bytes) if not ggml_accepts(quant, block)]
+    assert quant.overflowed(data) == len(rejected)
+
+
+@pytest.mark.parametrize("name", ["f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q6_k"])
+def test_a_weight_too_large_overflows(name: str) -> None:
+    quant = QUANT_TYPES[name]
+    rows = np.zeros((2, ROW), np.float32)
+    rows[1, 40], rows[1, 300] = 1e10, -1e10
+    data = quant.quantize(rows)
+    assert quant.overflowed(data) == 2
+    assert quant.overflowed(data[:1]) == 0
+    assert [ggml_accepts(quant, row) for row in data] == [True, False]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_threads_on_tiles_give_the_same_bytes(name: str) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(6)
+    tiles = [np.stack([normal(rng) for _ in range(64)]) for _ in range(24)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(quant.quantize, tiles))
+    for tile, data in zip(tiles, made, strict=True):
+        np.testing.assert_array_equal(data, ggml_bytes(quant, tile))
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_quantize_fills_the_array_given(name: str) -> None:
+    quant = QUANT_TYPES[name]
+    rows = normal(np.random.default_rng(8))[np.newaxis]
+    rows.flags.writeable = False
+    whole = np.full((3, quant.row_bytes(ROW)), 0xA5, np.uint8)
+    assert quant.quantize(rows, whole[1:2]).base is whole
+    np.testing.assert_array_equal(whole[1:2], ggml_bytes(quant, rows))
+    assert (whole[::2] == 0xA5).all()
+
+
+@pytest.mark.parametrize("name", QUANT_TYPES)
+def test_no_rows_give_no_bytes(name: str) -> None:
+    quant = QUANT_TYPES[name]
+    data = np.empty((0, quant.row_bytes(ROW)), np.uint8)
+    if name not in SLOW_TABLES:
+        quant.quantize(np.empty((0, ROW), np.float32), data, np.ones(ROW, np.float32))
+    assert quant.dequantize(data).shape == (0, ROW)
+    assert quant.overflowed(data) == 0
+
+
+def test_registry_agrees_with_gguf() -> None:
+    for name, quant in QUANT_TYPES.items():
+        ggml_type = gguf.GGMLQuantizationType[name.upper()]
+        assert quant.ggml_type == ggml_type
+        assert (quant.block_size, quant.block_bytes) == gguf.GGML_QUANT_SIZES[ggml_type]
+        assert quant.bits_per_weight == 8 * quant.block_bytes / quant.block_size
+
+
+def test_registry_has_every_type_that_ggml_quantizes() -> None:
+    """What is left out stores integers, doubles, or activations during a matrix product."""
+    left_out = {kind.name.lower() for kind in gguf.GGMLQuantizationType} - set(QUANT_TYPES)
+    assert left_out == {"i8", "i16", "i32", "i64", "f64", "q8_1", "q8_k"}
+
+
+def test_a_row_that_is_not_whole_blocks_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"^q4_0: rows of 100 elements are not a multiple of its block of 32; "):
+        QUANT_TYPES["q4_0"].quantize(np.zeros((1, 100), np.float32))
+    with pytest.raises(RecipeError, match=r"^q6_k: rows of 288 elements are not a multiple of its block of 256; "):
+        QUANT_TYPES["q6_k"].row_bytes(288)
+
+
+@pytest.mark.parametrize("name", NEED_IMPORTANCE)
+def test_a_type_that_needs_importance_is_refused_without(name: str) -> None:
+    with pytest.raises(RecipeError, match=f"^{name} cannot be made without an importance matrix; "):
+        QUANT_TYPES[name].quantize(np.zeros((1, ROW), np.float32))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [np.zeros((2, 64)), np.zeros((64, 2), np.float32).T, np.zeros((2, 128), np.float32)[:, ::2]],
+    ids=["float64", "transposed", "strided"],
+)
+def test_rows_of_another_layout_are_refused(rows: Floats) -> None:
+    with pytest.raises(ValueError, match="expected a C-contiguous float32 array"):
+        QUANT_TYPES["q8_0"].quantize(rows)
+
+
+@pytest.mark.parametrize("shape", [(1, 68), (2, 69), (2, 67), (3, 68)])
+def test_an_output_of_another_shape_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"expected a C-contiguous uint8 array of shape \(2, 68\)"):
+        QUANT_TYPES["q8_0"].quantize(np.zeros((2, 64), np.float32), np.zeros(shape, np.uint8))
+
+
+def test_importance_of_another_length_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"expected a C-contiguous float32 array of shape \(64,\)"):
+        QUANT_TYPES["q4_0"].quantize(np.zeros((2, 64), np.float32), None, np.ones(32, np.float32))
+
+
+def test_bytes_that_are_not_whole_blocks_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected a C-contiguous uint8 array"):
+        QUANT_TYPES["q8_0"].dequantize(np.zeros((2, 35), np.uint8))
+
+
+def test_a_missing_ggml_library_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    package = tmp_path / "llama_cpp"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "llama_cpp")
+    with pytest.raises(RecipeError, match="ggml's library is missing; reinstall llama-cpp-python"):
+        ggml.library_path()
+    (package / "__init__.py").unlink()
+    package.rmdir()
+    with pytest.raises(RecipeError, match="llama-cpp-python is not installed"):
+        ggml.library_path()
+
+
+def test_importing_the_registry_loads_neither_compiler_nor_ggml() -> None:
+    code = (
+        "import sys, converter.quants; "
+        "assert not {'numba', 'llvmlite', 'llama_cpp', 'torch', 'gguf'} & set(sys.modules); "
+        "from converter.quants import ggml; assert ggml.library.cache_info().currsize == 0"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
