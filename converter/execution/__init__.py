@@ -1,0 +1,7 @@
+"""Running a plan: tiles, threads and the journal that makes a killed run go on where it stopped."""
+
+from converter.execution.executor import execute
+from converter.execution.journal import Journal
+from converter.execution.unfinished import UnfinishedFile
+
+__all__ = ["Journal", "UnfinishedFile", "execute"]

@@ -1,0 +1,1 @@
+"""Containers: how a plan's tensors lie in a file."""

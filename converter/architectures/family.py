@@ -1,0 +1,143 @@
+"""What a model family answers: its key-values, its tensors, and which source tensors it leaves out.
+
+A family is one module of this package that defines a subclass of :class:`Family`; defining it registers it. Nothing
+else has to know it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import ArchitectureError, CheckpointError
+from converter.metadata import KeyValue
+
+#: Buffers that old checkpoints carry and every runtime computes itself.
+COMPUTED_BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.masked_bias", r".*\.attention\.(masked_)?bias")
+
+
+class Family(ABC):
+    """One model family.
+
+    Attributes:
+        classes: names in config.json's ``architectures`` that this family converts.
+        arch: llama.cpp's name of the architecture, the prefix of its keys.
+        defaults: transformers' defaults of the fields that the family reads, for configs that leave them out.
+        skipped: regular expressions of source tensors that are left out on purpose.
+    """
+
+    classes: ClassVar[tuple[str, ...]]
+    arch: ClassVar[str]
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
+
+    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
+        self.config = Hyperparameters(config, self.defaults)
+        self.sources = sources
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for name in cls.__dict__.get("classes", ()):
+            FAMILIES[name] = cls
+
+    @abstractmethod
+    def key_values(self) -> list[KeyValue]:
+        """The family's own keys (``{arch}.*``); ArchitectureError for a value the runtime cannot represent."""
+
+    @abstractmethod
+    def tensors(self) -> Iterator[TargetTensor]:
+        """Every tensor of the output, in the order of the file."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding, to which the vocabulary is padded."""
+        return self.config.integer("vocab_size")
+
+    def warnings(self) -> list[str]:
+        """What a user should know about this model in llama.cpp though it converts; one sentence each."""
+        return []
+
+    # What tensors() is written with.
+
+    def tensor(
+        self,
+        target: str,
+        source: str,
+        shape: tuple[int, ...],
+        *,
+        rows: RowMap | None = None,
+        transposed: bool = False,
+        operation: Operation | None = None,
+    ) -> TargetTensor:
+        """One target made of one source tensor, after checking that the source has the shape the config implies.
+
+        Raises:
+            CheckpointError: the source is missing or has another shape.
+        """
+        found = self.source(source, shape[::-1] if transposed else shape if rows is None else None)
+        if rows is not None and (found.row_length != shape[-1] or rows.rows != TargetTensor(target, shape).rows):
+            raise CheckpointError(f"{source}: shape {list(found.shape)} does not hold the rows of {target} {list(shape)}")
+        return TargetTensor(target, shape, (Piece(source, rows, transposed, operation),))
+
+    def linear(
+        self, target: str, source: str, shape: tuple[int, int], *, bias: bool = False, rows: RowMap | None = None
+    ) -> Iterator[TargetTensor]:
+        """A projection's weight of shape (out, in) and, with ``bias``, its bias; ``rows`` reorders the outputs."""
+        if rows is not None:
+            self.source(f"{source}.weight", shape)
+        yield self.tensor(f"{target}.weight", f"{source}.weight", shape, rows=rows)
+        if bias:
+            self.source(f"{source}.bias", shape[:1])
+            yield TargetTensor(f"{target}.bias", shape[:1], (Piece(f"{source}.bias", rows),))
+
+    def source(self, name: str, shape: tuple[int, ...] | None) -> SourceTensor:
+        """The source tensor of that name, checked against the expected shape."""
+        found = self.sources.get(name)
+        if found is None:
+            raise CheckpointError(f"missing tensor {name}; the checkpoint is incomplete or not what config.json says")
+        if shape is not None and found.shape != shape:
+            raise CheckpointError(f"{name}: shape {list(found.shape)} found, {list(shape)} expected from config.json")
+        return found
+
+
+#: Family of each class name in ``architectures``; filled as the modules of this package are imported.
+FAMILIES: dict[str, type[Family]] = {}
+
+
+def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:
+    """Refuse a checkpoint with a tensor that nothing uses: half the model would be lost in silence.
+
+    Raises:
+        CheckpointError: naming the first such tensor and how many there are.
+    """
+    used = {piece.source for target in targets for piece in target.pieces}
+    left_out = re.compile("|".join(family.skipped))
+    unexpected = sorted(name for name in family.sources.keys() - used if not left_out.fullmatch(name))
+    if unexpected:
+        others = f" (and {len(unexpected) - 1} more)" if len(unexpected) > 1 else ""
+        raise CheckpointError(
+            f"unexpected tensor {unexpected[0]}{others}; {type(family).__name__} has no place for it: "
+            "is config.json the one of this checkpoint?"
+        )
+
+
+def find_family(config: Mapping[str, Any]) -> type[Family]:
+    """The family of a config.json.
+
+    Raises:
+        ArchitectureError: no ``architectures``, or none of them is supported; the message lists those that are.
+    """
+    names = config.get("architectures")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ArchitectureError(f"config.json: 'architectures' is {names!r}, a list with the model's class name expected")
+    for name in names:
+        if name in FAMILIES:
+            return FAMILIES[name]
+    raise ArchitectureError(
+        f"config.json: architecture {', '.join(names)} is not supported; supported: {', '.join(sorted(FAMILIES))}"
+    )

@@ -1,0 +1,148 @@
+"""Llama and its closest relatives: Mistral, Qwen2, Qwen3 differ in biases, norms and how rope pairs a head's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.family import Family
+from converter.architectures.rope import Rope
+from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, float32, uint32
+
+
+class Llama(Family):
+    """Llama 1 to 3 and everything saved as such (Yi, TinyLlama, SmolLM, CodeLlama, …)."""
+
+    classes = ("LlamaForCausalLM", "LLaMAForCausalLM")
+    arch = "llama"
+    defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+
+    #: llama.cpp's rope for this arch rotates neighbouring rows, transformers rotates halves of a head.
+    rotates_neighbours: ClassVar[bool] = True
+    #: RMS norm on each head of queries and keys.
+    norms_heads: ClassVar[bool] = False
+
+    @property
+    def embedding_length(self) -> int:
+        return self.config.integer("hidden_size")
+
+    @property
+    def heads(self) -> int:
+        return self.config.integer("num_attention_heads")
+
+    @property
+    def kv_heads(self) -> int:
+        if "num_key_value_heads" not in self.config:
+            return self.heads
+        kv_heads = self.config.integer("num_key_value_heads")
+        if self.heads % kv_heads:
+            raise ArchitectureError(
+                f"config.json: num_attention_heads {self.heads} is not a multiple of num_key_value_heads {kv_heads}"
+            )
+        return kv_heads
+
+    @property
+    def head_dim(self) -> int:
+        """Elements of a head: explicit, or hidden_size over heads; even, since rope rotates pairs."""
+        explicit = "head_dim" in self.config
+        head_dim = self.config.integer("head_dim") if explicit else self.embedding_length // self.heads
+        if head_dim % 2 or (not explicit and self.embedding_length % self.heads):
+            raise ArchitectureError(
+                f"config.json: hidden_size {self.embedding_length}, num_attention_heads {self.heads} and head_dim "
+                f"{self.config.get('head_dim')} do not give heads of an even length"
+            )
+        return head_dim
+
+    @property
+    def query_bias(self) -> bool:
+        return self.config.flag("attention_bias")
+
+    @property
+    def output_bias(self) -> bool:
+        return self.config.flag("attention_bias")
+
+    @property
+    def sliding_window(self) -> int | None:
+        """Tokens that transformers attends to where this arch of llama.cpp attends to all; None for all."""
+        return None
+
+    def warnings(self) -> list[str]:
+        window = self.sliding_window
+        if window is None or window >= self.config.integer("max_position_embeddings"):
+            return []
+        return [
+            f"the model attends to the last {window} tokens only, llama.cpp to all of them: the file is exact up to a "
+            f"context of {window} tokens"
+        ]
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        config.one_of("hidden_act", "silu")
+        return [
+            uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
+            uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
+            uint32(f"{arch}.embedding_length", self.embedding_length),
+            uint32(f"{arch}.feed_forward_length", config.integer("intermediate_size")),
+            uint32(f"{arch}.attention.head_count", self.heads),
+            uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
+            *Rope.of(config).key_values(arch),
+            float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
+            *self.head_key_values(),
+        ]
+
+    def head_key_values(self) -> list[KeyValue]:
+        return [
+            uint32(f"{self.arch}.attention.key_length", self.head_dim),
+            uint32(f"{self.arch}.attention.value_length", self.head_dim),
+            uint32(f"{self.arch}.vocab_size", self.vocab_size),
+            uint32(f"{self.arch}.rope.dimension_count", self.head_dim),
+        ]
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        width = self.embedding_length
+        factors = Rope.of(self.config).frequency_factors(self.head_dim)
+        if factors is not None:
+            yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
+        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
+        for index in range(self.config.integer("num_hidden_layers")):
+            yield from self.block(f"blk.{index}", f"model.layers.{index}")
+        yield self.tensor("output_norm.weight", "model.norm.weight", (width,))
+        # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
+        if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
+            yield self.tensor("output.weight", "lm_head.weight", (self.vocab_size, width))
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (self.embedding_length,))
+        yield from self.attention(target, f"{source}.self_attn")
+        yield self.tensor(
+            f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", (self.embedding_length,)
+        )
+        yield from self.feed_forward(target, f"{source}.mlp")
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, head_dim = self.embedding_length, self.head_dim
+        query, key = self.heads * head_dim, self.kv_heads * head_dim
+        bias = self.query_bias
+        yield from self.linear(
+            f"{target}.attn_q", f"{source}.q_proj", (query, width), bias=bias, rows=self.rotary_rows(self.heads)
+        )
+        yield from self.linear(
+            f"{target}.attn_k", f"{source}.k_proj", (key, width), bias=bias, rows=self.rotary_rows(self.kv_heads)
+        )
+        yield from self.linear(f"{target}.attn_v", f"{source}.v_proj", (key, width), bias=bias)
+        yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query), bias=self.output_bias)
+        if self.norms_heads:
+            yield self.tensor(f"{target}.attn_q_norm.weight", f"{source}.q_norm.weight", (head_dim,))
+            yield self.tensor(f"{target}.attn_k_norm.weight", f"{source}.k_norm.weight", (head_dim,))
+
+    def rotary_rows(self, heads: int) -> RowMap | None:
+        return rotary_pairs(heads, self.head_dim) if self.rotates_neighbours else None
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, hidden = self.embedding_length, self.config.integer("intermediate_size")
+        bias = self.config.flag("mlp_bias")
+        yield from self.linear(f"{target}.ffn_gate", f"{source}.gate_proj", (hidden, width), bias=bias)
+        yield from self.linear(f"{target}.ffn_up", f"{source}.up_proj", (hidden, width), bias=bias)
+        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, hidden), bias=bias)

@@ -1,0 +1,57 @@
+"""Qwen2 and Qwen2.5: Llama with biases on queries, keys and values, and rope over halves as in transformers."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from converter.architectures.llama import Llama
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, uint32
+
+
+class Qwen2(Llama):
+    classes = ("Qwen2ForCausalLM",)
+    arch = "qwen2"
+    defaults: ClassVar = {
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu",
+        "num_key_value_heads": 32,
+        "max_window_layers": 28,
+        "sliding_window": 4096,
+    }
+    rotates_neighbours = False
+
+    @property
+    def head_dim(self) -> int:
+        """hidden_size / heads: llama.cpp's qwen2 has no other."""
+        head_dim = super().head_dim
+        if head_dim * self.heads != self.embedding_length:
+            raise ArchitectureError(
+                f"config.json: 'head_dim' is {head_dim}, but llama.cpp runs qwen2 only with hidden_size / "
+                f"num_attention_heads = {self.embedding_length // self.heads}"
+            )
+        return head_dim
+
+    @property
+    def sliding_window(self) -> int | None:
+        layers = self.config.integer("num_hidden_layers")
+        windowed = self.config.flag("use_sliding_window") and self.config.integer("max_window_layers", 0) < layers
+        return self.config.integer("sliding_window") if windowed else None
+
+    @property
+    def query_bias(self) -> bool:
+        return True
+
+    @property
+    def output_bias(self) -> bool:
+        return False
+
+    def head_key_values(self) -> list[KeyValue]:
+        """Only where the config names a head length; otherwise llama.cpp's own hidden_size / heads holds."""
+        if "head_dim" not in self.config:
+            return []
+        return [
+            uint32(f"{self.arch}.attention.key_length", self.head_dim),
+            uint32(f"{self.arch}.attention.value_length", self.head_dim),
+        ]

@@ -1,0 +1,28 @@
+"""Qwen3: Qwen2 without biases, with RMS norms on each query and key head and heads of any length."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from converter.architectures.qwen2 import Qwen2
+from converter.metadata import KeyValue
+
+
+class Qwen3(Qwen2):
+    classes = ("Qwen3ForCausalLM",)
+    arch = "qwen3"
+    defaults: ClassVar = {**Qwen2.defaults, "head_dim": 128}
+    norms_heads = True
+
+    @property
+    def head_dim(self) -> int:
+        return super(Qwen2, self).head_dim
+
+    @property
+    def query_bias(self) -> bool:
+        return False
+
+    def key_values(self) -> list[KeyValue]:
+        # llama.cpp's qwen3 has no place for the output projection's bias.
+        self.config.one_of("attention_bias", False, None)
+        return super().key_values()

@@ -1,0 +1,149 @@
+"""Rotary position embeddings: transformers' spellings read once, GGUF's key-values and frequency factors written.
+
+transformers 5 keeps everything in ``rope_parameters``; older releases wrote ``rope_theta`` beside ``rope_scaling``,
+with ``type`` where ``rope_type`` stands now.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, float32, string, uint32
+
+#: Scalings that llama.cpp runs for families with one rope for all layers.
+SCALINGS = ("default", "linear", "yarn", "llama3")
+
+
+@dataclass(frozen=True)
+class Rope:
+    """One rope: its base, its scaling and the scaling's parameters.
+
+    Attributes:
+        theta: frequency base.
+        scaling: one of ``SCALINGS``.
+        parameters: the scaling's own fields as transformers names them.
+        context_length: ``max_position_embeddings``, the default of yarn's and llama3's original length.
+    """
+
+    theta: float
+    scaling: str
+    context_length: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Hyperparameters) -> Rope:
+        """Read either spelling.
+
+        Raises:
+            ArchitectureError: a scaling that llama.cpp does not run, or a parameter that is no number.
+        """
+        parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(parameters, dict):
+            raise ArchitectureError(f"config.json: rope parameters are {parameters!r}, an object expected")
+        scaling = parameters.get("rope_type") or parameters.get("type") or "default"
+        if scaling not in SCALINGS:
+            raise ArchitectureError(
+                f"config.json: rope scaling {scaling!r} cannot be represented; llama.cpp runs {', '.join(SCALINGS)}"
+            )
+        theta = parameters.get("rope_theta", config.get("rope_theta"))
+        original = parameters.get("original_max_position_embeddings", config.get("original_max_position_embeddings"))
+        fields = {**parameters, "rope_theta": 10000.0 if theta is None else theta}
+        if original is not None:
+            fields["original_max_position_embeddings"] = original
+        if scaling == "yarn" and fields.get("truncate") is False:
+            raise ArchitectureError(
+                "config.json: rope parameter 'truncate' is false, but llama.cpp always rounds yarn's correction range"
+            )
+        rope = cls(0.0, scaling, config.integer("max_position_embeddings"), fields)
+        return cls(rope.number("rope_theta"), scaling, rope.context_length, fields)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        value = self.parameters.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ArchitectureError(f"config.json: rope parameter {name!r} is {value!r}, a positive number expected")
+        return float(value)
+
+    @property
+    def original_context_length(self) -> int:
+        return int(self.number("original_max_position_embeddings", self.context_length))
+
+    def key_values(self, arch: str) -> list[KeyValue]:
+        """``{arch}.rope.*`` as llama.cpp reads it."""
+        prefix = f"{arch}.rope"
+        pairs = [float32(f"{prefix}.freq_base", self.theta)]
+        if self.scaling == "linear":
+            pairs += [
+                string(f"{prefix}.scaling.type", "linear"),
+                float32(f"{prefix}.scaling.factor", self.number("factor")),
+            ]
+        if self.scaling == "yarn":
+            pairs += [
+                string(f"{prefix}.scaling.type", "yarn"),
+                float32(f"{prefix}.scaling.factor", self.number("factor")),
+                uint32(f"{prefix}.scaling.original_context_length", self.original_context_length),
+            ]
+            pairs += [
+                float32(f"{prefix}.scaling.{key}", self.number(name))
+                for name, key in YARN_KEYS
+                if self.parameters.get(name) is not None
+            ]
+            # llama.cpp scales cos and sin by 1 + 0.1 ln(factor) itself and multiplies that by attn_factor; its
+            # yarn_attn_factor key is overwritten when the context is made, so the source's own factor goes here.
+            correction = self.attention_factor / yarn_scale(self.number("factor"))
+            if not math.isclose(correction, 1.0, rel_tol=1e-6):
+                pairs.append(float32(f"{prefix}.scaling.attn_factor", correction))
+        return pairs
+
+    @property
+    def attention_factor(self) -> float:
+        """What yarn multiplies cos and sin by (transformers, ``_compute_yarn_parameters``)."""
+        factor = self.number("factor")
+        if self.parameters.get("attention_factor") is not None:
+            return self.number("attention_factor")
+        if self.parameters.get("mscale") and self.parameters.get("mscale_all_dim"):
+            return yarn_scale(factor, self.number("mscale")) / yarn_scale(factor, self.number("mscale_all_dim"))
+        return yarn_scale(factor)
+
+    def frequency_factors(self, head_dim: int) -> tuple[float, ...] | None:
+        """What each rotated pair's frequency is divided by (``rope_freqs.weight``), or None where it is 1 throughout.
+
+        Llama 3's rule (transformers, ``modeling_rope_utils``): frequencies whose wavelength is short against the
+        original context stay, long ones are divided by ``factor``, those between are interpolated.
+        """
+        if self.scaling != "llama3":
+            return None
+        factor, low, high = self.number("factor"), self.number("low_freq_factor"), self.number("high_freq_factor")
+        if high <= low:
+            raise ArchitectureError(f"config.json: rope high_freq_factor {high} is not above low_freq_factor {low}")
+        original = self.original_context_length
+        factors = []
+        for index in range(0, head_dim, 2):
+            wavelength = 2 * math.pi * self.theta ** (index / head_dim)
+            if wavelength < original / high:
+                factors.append(1.0)
+            elif wavelength > original / low:
+                factors.append(factor)
+            else:
+                smooth = (original / wavelength - low) / (high - low)
+                factors.append(1 / ((1 - smooth) / factor + smooth))
+        return tuple(factors)
+
+
+def yarn_scale(factor: float, mscale: float = 1.0) -> float:
+    """Yarn's attention scale, ``0.1 * mscale * ln(factor) + 1`` (arXiv:2309.00071, section 3.4)."""
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+#: yarn's optional parameters: transformers' field, GGUF's key.
+YARN_KEYS = (
+    ("extrapolation_factor", "yarn_ext_factor"),
+    ("attention_factor", "yarn_attn_factor"),
+    ("beta_fast", "yarn_beta_fast"),
+    ("beta_slow", "yarn_beta_slow"),
+)

@@ -1,0 +1,151 @@
+"""One tile's way: read its source rows, transform them, check them, encode them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.architectures.target import Piece, TargetTensor
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import CheckpointError, ConversionError
+from converter.plan import Plan, Tile
+from converter.quants import QUANT_TYPES
+
+#: Scattered rows are read run by run where runs are at least this long, otherwise with the rows between them.
+RUN_BYTES = 1 << 14
+
+
+class NotFinite(ConversionError):
+    """A tile holds NaN or infinity; the executor turns this into a message about the whole source tensor."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.source = source
+
+
+def encode_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.uint8]:
+    """The bytes of a tile, shape (rows, row_bytes).
+
+    Raises:
+        NotFinite: a source weight is NaN or infinite.
+        ConversionError: a weight is too large for the type; names the tensor and what to use instead.
+    """
+    planned = plan.tensors[tile.tensor]
+    encoded = QUANT_TYPES[planned.type].quantize(read_tile(plan, tile, sources))
+    overflowed = QUANT_TYPES[planned.type].overflowed(encoded)
+    if overflowed:
+        raise ConversionError(
+            f"{planned.target.name}: {overflowed} weights or scales exceed float16's largest number 65504, on which "
+            f"{planned.type} relies; use --method bf16 or f32"
+        )
+    return encoded
+
+
+def read_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.float32]:
+    """The rows of a tile as float32, transformed but not yet encoded, shape (rows, row_length)."""
+    target = plan.tensors[tile.tensor].target
+    if target.values is not None:
+        return np.asarray(target.values, np.float32).reshape(-1, target.row_length)[tile.start : tile.stop]
+    parts = [
+        transformed(plan, piece, sources[piece.source], start, stop, target)
+        for piece, start, stop in overlapping(target, tile, sources)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def overlapping(
+    target: TargetTensor, tile: Tile, sources: Mapping[str, SourceTensor]
+) -> Iterator[tuple[Piece, int, int]]:
+    """The pieces that a tile touches, each with the run of its own rows that lies in the tile."""
+    first = 0
+    for piece in target.pieces:
+        rows = piece_rows(piece, sources[piece.source], target)
+        start, stop = max(tile.start, first), min(tile.stop, first + rows)
+        if start < stop:
+            yield piece, start - first, stop - first
+        first += rows
+    if first != target.rows:
+        raise CheckpointError(f"{target.name}: its sources hold {first} rows, {target.rows} expected")
+
+
+def piece_rows(piece: Piece, source: SourceTensor, target: TargetTensor) -> int:
+    """Target rows that a piece makes."""
+    if len(target.shape) == 1:
+        return 1
+    if piece.rows is not None:
+        return piece.rows.rows
+    return source.row_length if piece.transposed else source.rows
+
+
+def transformed(
+    plan: Plan, piece: Piece, source: SourceTensor, start: int, stop: int, target: TargetTensor
+) -> NDArray[np.float32]:
+    """Rows ``start`` to ``stop`` of a piece: read, checked, rounded to the load dtype, operated on."""
+    if len(target.shape) == 1:
+        values = read_vector(piece, source)
+    elif piece.transposed:
+        values = read_transposed(piece, source, start, stop)
+    elif piece.rows is None:
+        values = source.read_rows(start, stop)
+    else:
+        values = read_selected(source, piece.rows.source_rows(start, stop))
+    if not all_finite(values):
+        raise NotFinite(piece.source)
+    if plan.load_dtype is not None:
+        rounded = QUANT_TYPES[plan.load_dtype]
+        values = rounded.dequantize(rounded.quantize(values))
+        if not all_finite(values):
+            raise ConversionError(f"{piece.source}: a weight exceeds the range of the requested dtype {plan.load_dtype}")
+    return values if piece.operation is None else piece.operation(values)
+
+
+def read_vector(piece: Piece, source: SourceTensor) -> NDArray[np.float32]:
+    """A one-dimensional piece, whose row map selects elements: shape (1, elements)."""
+    values = source.read_rows(0, source.rows).reshape(-1)
+    if piece.rows is not None:
+        values = values[piece.rows.source_rows(0, piece.rows.rows)]
+    return values.reshape(1, -1)
+
+
+def read_transposed(piece: Piece, source: SourceTensor, start: int, stop: int) -> NDArray[np.float32]:
+    """Columns of the source as rows of the target."""
+    if piece.rows is None:
+        return np.ascontiguousarray(source.read_rows(0, source.rows, slice(start, stop)).T)
+    columns = piece.rows.source_rows(start, stop)
+    low = int(columns.min())
+    window = source.read_rows(0, source.rows, slice(low, int(columns.max()) + 1))
+    return np.ascontiguousarray(window[:, columns - low].T)
+
+
+def read_selected(source: SourceTensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scattered rows, in the order given, with few and large reads."""
+    order = np.sort(rows)
+    breaks = np.flatnonzero(np.diff(order) != 1) + 1
+    runs = np.split(order, breaks)
+    row_bytes = 4 * source.row_length
+    if len(rows) * row_bytes / len(runs) >= RUN_BYTES or len(runs) == 1:
+        window = np.concatenate([source.read_rows(int(run[0]), int(run[-1]) + 1) for run in runs])
+        return window if np.array_equal(order, rows) else window[np.searchsorted(order, rows)]
+    low = int(order[0])
+    return source.read_rows(low, int(order[-1]) + 1)[rows - low]
+
+
+def all_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value is NaN or infinite: maximum and minimum carry NaN along and show infinity, without a copy."""
+    return values.size == 0 or bool(np.isfinite(values.max()) and np.isfinite(values.min()))
+
+
+def describe_not_finite(source: SourceTensor) -> str:
+    """The refusal's text: how many weights of a source tensor are NaN and how many infinite."""
+    not_numbers = infinite = 0
+    step = max(1, (1 << 20) // max(1, source.row_length))
+    for start in range(0, source.rows, step):
+        values = source.read_rows(start, min(start + step, source.rows))
+        not_numbers += int(np.isnan(values).sum())
+        infinite += int(np.isinf(values).sum())
+    return (
+        f"{source.name}: {not_numbers} NaN and {infinite} infinite weights of {source.rows * source.row_length}; "
+        "the checkpoint is damaged, download or export it again"
+    )

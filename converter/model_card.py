@@ -1,0 +1,51 @@
+"""``general.*``: what a model is called, where it comes from and under which license, from its card and its files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from converter.architectures.target import TargetTensor
+from converter.metadata import KeyValue
+
+
+def general_key_values(
+    directory: Path, arch: str, targets: Sequence[TargetTensor], file_type: gguf.LlamaFileType
+) -> list[KeyValue]:
+    """The general section of the header, as llama.cpp's own converter words it.
+
+    ``gguf.Metadata`` reads the model card's front matter, ``config.json``, ``generation_config.json`` and the
+    directory's name.
+
+    Args:
+        directory: the checkpoint.
+        arch: llama.cpp's architecture.
+        targets: all tensors, counted for the size label.
+        file_type: ``general.file_type``.
+    """
+    writer = gguf.GGUFWriter(path=None, arch=arch)
+    for target in targets:
+        writer.add_tensor_info(target.name, target.shape, np.dtype(np.float32), 4 * target.elements)
+    total, shared, expert, expert_count = writer.get_total_parameter_count()
+    try:
+        metadata = gguf.Metadata.load(None, directory, None, total)
+    except Exception as error:
+        # The card is free text by strangers and decides nothing about the weights; a bad one costs its facts only.
+        logging.getLogger(__name__).warning("the model card cannot be read (%s); general.* holds the name only", error)
+        metadata = gguf.Metadata()
+    metadata.name = metadata.name or directory.resolve().name
+    if metadata.size_label is None:
+        metadata.size_label = gguf.size_label(total, shared, expert, expert_count)
+    writer.add_type(gguf.GGUFType.MODEL)
+    metadata.set_gguf_meta_model(writer)
+    writer.add_file_type(file_type)
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    return [
+        KeyValue(key, value.value, value.type, value.sub_type)
+        for key, value in writer.kv_data[0].items()
+        if key != gguf.Keys.General.ARCHITECTURE
+    ]

@@ -1,0 +1,322 @@
+"""A conversion from end to end: checkpoint → family → plan → file → verification."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converter.errors import CheckpointError, OutputError, UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from converter.checkpoints import Checkpoint
+    from converter.plan import Plan
+    from converter.recipes import Method
+    from converter.verification import Verification
+
+FORMATS = ("gguf", "safetensors", "pytorch")
+VERIFY_LEVELS = ("none", "load", "full")
+LOAD_DTYPES: Mapping[str, str | None] = {
+    "auto": None,
+    "float32": None,
+    "float16": "f16",
+    "bfloat16": "bf16",
+}
+#: Suffixes that promise another format than the one they are asked for with.
+SUFFIX_FORMATS = {".safetensors": "safetensors", ".bin": "pytorch", ".pt": "pytorch", ".pth": "pytorch"}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a conversion stands.
+
+    Attributes:
+        stage: ``read``, ``write`` or ``verify``.
+        done: bytes of the output's tensors written so far.
+        total: all of them; 0 where the stage has no measure.
+        item: the tensor or step at hand.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    item: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a conversion made.
+
+    Attributes:
+        output: the file; not there after a dry run.
+        method: the method's name.
+        source_bytes: bytes of the source's tensors.
+        output_bytes: bytes of the output's tensors, or of the whole file once it is written.
+        weights: number of elements of all tensors.
+        bits_per_weight: of all tensors together.
+        tensor_types: type of each tensor, in the order of the file.
+        tensor_shapes: shape of each tensor, row-major.
+        seconds: by stage: ``read``, ``write``, ``verify``.
+        resumed: tiles of an earlier run were kept.
+        warnings: what the user should know, one sentence each.
+        verification: the verdict; None after a dry run or with ``verify="none"``.
+    """
+
+    output: Path
+    method: str
+    source_bytes: int
+    output_bytes: int
+    weights: int
+    bits_per_weight: float
+    tensor_types: Mapping[str, str]
+    tensor_shapes: Mapping[str, tuple[int, ...]]
+    seconds: Mapping[str, float]
+    resumed: bool = False
+    warnings: tuple[str, ...] = ()
+    verification: Verification | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything known before the first weight is read."""
+
+    checkpoint: Checkpoint
+    arch: str
+    plan: Plan
+    warnings: list[str] = field(default_factory=list)
+
+
+def convert(
+    model: str | Path,
+    method: str,
+    output: str | Path | None = None,
+    *,
+    output_format: str = "gguf",
+    tokenizer: str | Path | None = None,
+    pre: str | None = None,
+    pure: bool = False,
+    threads: int | None = None,
+    dry_run: bool = False,
+    verify: str = "load",
+    overwrite: bool = False,
+    torch_dtype: str = "auto",
+    trust_remote_code: bool = False,
+    batch_size: int = 1,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Convert a checkpoint to a verified file.
+
+    Args:
+        model: directory of a Hugging Face checkpoint.
+        method: a name of ``converter.recipes.METHODS``.
+        output: the file to write, or a directory for it; by default ``<model>-<method>.gguf`` here.
+        output_format: ``gguf``.
+        tokenizer: directory with the tokenizer's files, where they are not in ``model``.
+        pre: name of llama.cpp's pre-tokenizer, overriding the one derived and proved.
+        pure: one type for every matrix.
+        threads: worker threads; by default one for each processor this process may use.
+        dry_run: plan and prove, write nothing.
+        verify: ``none``, ``load`` (llama.cpp loads it, tokenizes alike, generates) or ``full`` (logits compared with
+            the source's).
+        overwrite: replace an existing output.
+        torch_dtype: ``auto``, or a dtype that the weights are rounded to first, as loading a model in it would.
+        trust_remote_code: let transformers run the checkpoint's own code in a full verification.
+        batch_size: windows of text at a time in a full verification.
+        progress: called with each step, in the calling thread.
+
+    Returns:
+        What was made. A file that fails verification is kept as ``<output>.rejected`` and raises.
+
+    Raises:
+        ConversionError: one line that says what is wrong and what to do.
+    """
+    from converter.recipes import find_method
+
+    started = time.perf_counter()
+    tell = progress or (lambda _: None)
+    chosen = find_method(method)
+    check_choices(output_format, verify, threads, torch_dtype)
+    source = Path(model)
+    target = output_path(output, source, chosen, output_format)
+    tell(Progress("read", item=str(source)))
+    prepared = prepare(
+        source, Path(tokenizer or source), chosen, pre=pre, pure=pure, prove=verify != "none", torch_dtype=torch_dtype
+    )
+    check_output(target, prepared.checkpoint, overwrite=overwrite or dry_run)
+    plan = prepared.plan
+    seconds = {"read": time.perf_counter() - started}
+    result = partial(
+        Result,
+        output=target,
+        method=chosen.name,
+        source_bytes=prepared.checkpoint.nbytes,
+        weights=plan.elements,
+        bits_per_weight=plan.bits_per_weight,
+        tensor_types={planned.target.name: planned.type for planned in plan.tensors},
+        tensor_shapes={planned.target.name: planned.target.shape for planned in plan.tensors},
+        seconds=seconds,
+        warnings=tuple(prepared.warnings),
+    )
+    if dry_run:
+        prepared.checkpoint.close()
+        return result(output_bytes=plan.data_bytes)
+
+    def check(path: Path) -> Verification | None:
+        if verify == "none":
+            return None
+        from converter.verification import verify as run_verification
+
+        return run_verification(
+            path,
+            level=verify,
+            source=source,
+            tokenizer=Path(tokenizer or source),
+            method=chosen.name,
+            threads=threads,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            load_dtype=plan.load_dtype,
+            progress=lambda item: tell(Progress("verify", item=item)),
+        )
+
+    resumed, verification = write(prepared, target, threads or available_threads(), tell, check, seconds)
+    return result(
+        output_bytes=target.stat().st_size,
+        resumed=resumed,
+        verification=verification,
+    )
+
+
+def check_choices(output_format: str, verify: str, threads: int | None, torch_dtype: str) -> None:
+    """Refuse values outside their lists; the command line has checked its own already."""
+    for name, value, allowed in (
+        ("output format", output_format, FORMATS),
+        ("verify", verify, VERIFY_LEVELS),
+        ("torch_dtype", torch_dtype, LOAD_DTYPES),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{name} {value!r} does not exist; choose {', '.join(allowed)}")
+    if output_format != "gguf":
+        raise UsageError(f"output format {output_format} cannot be written yet; use --format gguf")
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads is {threads}, at least 1 expected")
+
+
+def available_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def output_path(output: str | Path | None, model: Path, method: Method, output_format: str) -> Path:
+    """Where the file goes: the path given, a default name in the directory given, or a default name here."""
+    default = f"{model.resolve().name}-{method.name}.{output_format}"
+    if output is None:
+        return Path(default)
+    path = Path(output)
+    if path.is_dir():
+        return path / default
+    promised = SUFFIX_FORMATS.get(path.suffix.lower())
+    if promised not in (None, output_format):
+        raise UsageError(f"{path}: the name says {promised} but the format is {output_format}; rename it or set --format")
+    return path
+
+
+def check_output(target: Path, checkpoint: Checkpoint, *, overwrite: bool) -> None:
+    """Refuse a target that cannot or must not be written, before any work."""
+    if not target.parent.is_dir():
+        raise OutputError(f"{target}: directory {target.parent} does not exist; create it first")
+    if target.exists() and any(target.samefile(identity.path) for identity in checkpoint.files):
+        raise OutputError(f"{target}: is a file of the source; choose another --output")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target}: exists already; pass --overwrite to replace it or choose another --output")
+
+
+def prepare(
+    source: Path, tokenizer: Path, method: Method, *, pre: str | None, pure: bool, prove: bool, torch_dtype: str
+) -> Prepared:
+    """Decide everything: open the checkpoint, find its family, read and prove the vocabulary, lay the file out."""
+    from converter.architectures import check_all_used, find_family
+    from converter.checkpoints import open_checkpoint
+    from converter.model_card import general_key_values
+    from converter.plan import lay_out
+    from converter.recipes import choose_types
+    from converter.vocabs import prove as prove_vocabulary
+    from converter.vocabs import read_vocabulary
+
+    checkpoint = open_checkpoint(source)
+    family = find_family(checkpoint.config)(checkpoint.config, checkpoint.tensors)
+    own = family.key_values()
+    targets = list(family.tensors())
+    check_all_used(family, targets)
+    warnings = family.warnings()
+    vocabulary = read_vocabulary(tokenizer, family.vocab_size, pre=pre)
+    if prove:
+        proof = prove_vocabulary(vocabulary, tokenizer)
+        vocabulary = proof.vocabulary
+        if not proof.agreeing:
+            warnings.append(f"--pre {pre} overrides the tokenizer's proof: {proof.difference}")
+    metadata = [
+        *general_key_values(source, family.arch, targets, method.file_type),
+        *own,
+        *vocabulary.key_values(),
+    ]
+    files = [(str(identity.path), identity.size, identity.mtime_ns) for identity in checkpoint.files]
+    plan = lay_out(metadata, targets, choose_types(method, targets, pure=pure), files, LOAD_DTYPES[torch_dtype])
+    return Prepared(checkpoint, family.arch, plan, warnings)
+
+
+def write(
+    prepared: Prepared,
+    target: Path,
+    threads: int,
+    tell: Callable[[Progress], None],
+    check: Callable[[Path], Verification | None],
+    seconds: dict[str, float],
+) -> tuple[bool, Verification | None]:
+    """Write the planned file, verify it while it still has its unfinished name, then give it its final one.
+
+    Returns:
+        Whether an earlier run's tiles were kept, and the verification.
+
+    Raises:
+        VerificationError: the file is kept as ``<output>.rejected``.
+    """
+    from converter.execution import UnfinishedFile, execute
+    from converter.writers.gguf import write_header
+
+    plan, started = prepared.plan, time.perf_counter()
+    total, done = sum(planned.nbytes for planned in plan.tensors), 0
+
+    def wrote(nbytes: int, name: str) -> None:
+        nonlocal done
+        done += nbytes
+        tell(Progress("write", done, total, name))
+
+    with prepared.checkpoint, UnfinishedFile(target, plan.digest(), plan.data_bytes) as unfinished:
+        resumed = unfinished.begin(lambda path: write_header(path, prepared.arch, plan))
+        try:
+            execute(
+                plan,
+                prepared.checkpoint.tensors,
+                unfinished.descriptor,
+                unfinished.data_start,
+                unfinished.journal,
+                threads=threads,
+                progress=wrote,
+            )
+        except CheckpointError:
+            unfinished.discard()
+            raise
+        seconds["write"] = time.perf_counter() - started
+        started = time.perf_counter()
+        verification = check(unfinished.path)
+        seconds["verify"] = time.perf_counter() - started
+        if verification is not None and not verification.passed:
+            rejected = unfinished.reject()
+            raise VerificationError(f"{verification.verdict}; the file is kept as {rejected}")
+        unfinished.finish()
+    return resumed, verification
