@@ -1,0 +1,92 @@
+"""The command line: thin commands that parse, call one function and print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Any
+
+import click
+
+from converter.cli.group import ConvertGroup
+from converter.errors import ConversionError
+
+
+@click.group(
+    cls=ConvertGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.option("--model", metavar="DIR", help="Checkpoint directory: config.json, *.safetensors and the tokenizer's files.")
+@click.option("--method", metavar="NAME", help="How to store the weights, e.g. q4_0 or q8_0; see: convert methods.")
+@click.option("--output", metavar="PATH", help="File to write, or a directory for it.  [default: MODEL-METHOD.gguf here]")
+@click.option(
+    "--format", "output_format", type=click.Choice(["gguf", "safetensors", "pytorch"]), help="Container.  [default: gguf]"
+)
+@click.option("--config", metavar="FILE", help="The same run as YAML; options given here override it.")
+@click.option("--tokenizer", metavar="DIR", help="Tokenizer's files, where they are not in the model's directory.")
+@click.option("--pre", metavar="NAME", help="llama.cpp's pre-tokenizer, overriding the one derived and proved.")
+@click.option("--pure", is_flag=True, help="One type for every matrix, the output's included.")
+@click.option("--threads", type=click.IntRange(1), help="Worker threads.  [default: the processors of this machine]")
+@click.option("--dry-run", is_flag=True, help="Plan and prove the tokenizer, print what would be made, write nothing.")
+@click.option(
+    "--verify",
+    type=click.Choice(["none", "load", "full"]),
+    default="load",
+    show_default=True,
+    help="Check the file: llama.cpp loads it, tokenizes like the source and generates; full also compares logits.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--verbose", "-v", is_flag=True, help="Print every tensor; on failure, a traceback.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.version_option(package_name="converter", prog_name="convert")
+@click.pass_context
+def cli(context: click.Context, **options: Any) -> None:
+    """Turn a language-model checkpoint into a small, fast, verified file.
+
+    \b
+        convert --method q4_0 --model ./my-model --output my-model-q4_0.gguf
+
+    The weights are read once, in pieces, and the file is checked against its source before it gets its name. A run
+    that was interrupted goes on where it stopped when the same command is given again.
+    """
+    if context.invoked_subcommand is None:
+        if not any(options[name] for name in ("model", "method", "config", "output")):
+            click.echo(context.get_help())
+            return
+        from converter.cli.convert import run
+
+        run(**options)
+
+
+def main() -> None:
+    """Entry point: exit code 0 for success, 1 for a failed job, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM."""
+    signal.signal(signal.SIGTERM, _terminate)
+    verbose = any(argument in ("--verbose", "-v") for argument in sys.argv[1:])
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        click.echo("convert: interrupted; run the same command again to go on", err=True)
+        code = 143 if error.args == ("terminated",) else 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except ConversionError as error:
+        if verbose:
+            raise
+        click.echo(f"convert: error: {error}", err=True)
+        code = error.exit_code
+    except OSError as error:
+        if verbose:
+            raise
+        click.echo(f"convert: error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminate(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")

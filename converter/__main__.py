@@ -1,0 +1,5 @@
+"""``python -m converter`` is the ``convert`` command."""
+
+from converter.cli import main
+
+main()

@@ -1,0 +1,31 @@
+"""The group of commands: each is imported when it is called, so that help is instant."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+#: Command, its module in this package, and its line in the help.
+COMMANDS = {
+    "inspect": "Print a GGUF file's key-values and tensors.",
+    "methods": "List the methods, their bits per weight and when to use each.",
+}
+
+
+class ConvertGroup(click.Group):
+    """Subcommands by name, without importing those that are not called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"converter.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))

@@ -1,0 +1,17 @@
+"""``convert methods``: what there is to choose from."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+def methods() -> None:
+    """List the methods, their bits per weight and when to use each."""
+    from converter.quants import QUANT_TYPES
+    from converter.recipes import METHODS
+
+    click.echo(f"{'method':<8} {'bits per weight':>15}  when to use it")
+    for method in METHODS.values():
+        click.echo(f"{method.name:<8} {QUANT_TYPES[method.type].bits_per_weight:>15.2f}  {method.use}")
+    click.echo("\nThe output matrix of the 4- and 5-bit methods is stored in q6_k (6.56); --pure turns that off.")
