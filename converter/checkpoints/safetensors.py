@@ -166,8 +166,10 @@ def parse_header(text: bytes, data_bytes: int, path: str) -> dict[str, Entry]:
         CheckpointError: anything that the format forbids.
     """
     members = parse_json_object(text, f"{path}: the header", strict=True)
-    metadata = members.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    metadata = members.pop("__metadata__", None)  # null counts as absent, as in the format's own library
+    if metadata is not None and not (
+        isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    ):
         raise CheckpointError(f"{path}: __metadata__ is {quoted(metadata)}, expected an object of strings")
     entries = {name: _entry(name, member, path) for name, member in members.items()}
     ordered = sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end))
