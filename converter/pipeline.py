@@ -142,11 +142,12 @@ def convert(
     check_choices(output_format, verify, threads, torch_dtype)
     source = Path(model)
     target = output_path(output, source, chosen, output_format)
+    check_output(target, overwrite=overwrite or dry_run)
     tell(Progress("read", item=str(source)))
     prepared = prepare(
         source, Path(tokenizer or source), chosen, pre=pre, pure=pure, prove=verify != "none", torch_dtype=torch_dtype
     )
-    check_output(target, prepared.checkpoint, overwrite=overwrite or dry_run)
+    check_not_source(target, prepared.checkpoint)
     plan = prepared.plan
     seconds = {"read": time.perf_counter() - started}
     result = partial(
@@ -225,12 +226,16 @@ def output_path(output: str | Path | None, model: Path, method: Method, output_f
     return path
 
 
-def check_output(target: Path, checkpoint: Checkpoint, *, overwrite: bool) -> None:
+def check_not_source(target: Path, checkpoint: Checkpoint) -> None:
+    """Refuse to overwrite what is being read."""
+    if target.exists() and any(target.samefile(identity.path) for identity in checkpoint.files):
+        raise OutputError(f"{target}: is a file of the source; choose another --output")
+
+
+def check_output(target: Path, *, overwrite: bool) -> None:
     """Refuse a target that cannot or must not be written, before any work."""
     if not target.parent.is_dir():
         raise OutputError(f"{target}: directory {target.parent} does not exist; create it first")
-    if target.exists() and any(target.samefile(identity.path) for identity in checkpoint.files):
-        raise OutputError(f"{target}: is a file of the source; choose another --output")
     if target.exists() and not overwrite:
         raise OutputError(f"{target}: exists already; pass --overwrite to replace it or choose another --output")
 

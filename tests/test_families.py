@@ -30,7 +30,7 @@ def transformers_logits(directory: Path) -> np.ndarray:
 
 
 def test_logits_and_bytes(checkpoint: Path, tmp_path: Path) -> None:
-    f32 = convert(checkpoint, "f32", tmp_path / "f32.gguf", verify="none").output
+    f32 = convert(checkpoint, "f32", tmp_path / "reference.gguf", verify="none").output
     expected, found = transformers_logits(checkpoint), llama_cpp_oracle.logits(f32, TOKENS)
     error = np.abs(found - expected).max() / np.abs(expected).max()
     assert error < 3e-3, f"logits differ by {error:.2e} of the largest"

@@ -23,6 +23,8 @@ class Llama(Family):
     rotates_neighbours: ClassVar[bool] = True
     #: RMS norm on each head of queries and keys.
     norms_heads: ClassVar[bool] = False
+    #: llama.cpp loads rope_freqs.weight for this arch.
+    takes_frequency_factors: ClassVar[bool] = True
 
     @property
     def embedding_length(self) -> int:
@@ -102,8 +104,14 @@ class Llama(Family):
 
     def tensors(self) -> Iterator[TargetTensor]:
         width = self.embedding_length
-        factors = Rope.of(self.config).frequency_factors(self.head_dim)
+        rope = Rope.of(self.config)
+        factors = rope.frequency_factors(self.head_dim)
         if factors is not None:
+            if not self.takes_frequency_factors:
+                raise ArchitectureError(
+                    f"config.json: rope scaling {rope.scaling!r} with these parameters needs frequency factors, which "
+                    f"llama.cpp does not read for {self.arch}; it runs linear, and yarn with beta_fast 32, beta_slow 1"
+                )
             yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
         yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
         for index in range(self.config.integer("num_hidden_layers")):

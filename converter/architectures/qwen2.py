@@ -21,6 +21,7 @@ class Qwen2(Llama):
         "sliding_window": 4096,
     }
     rotates_neighbours = False
+    takes_frequency_factors = False
 
     @property
     def head_dim(self) -> int:

@@ -55,10 +55,6 @@ class Rope:
         fields = {**parameters, "rope_theta": 10000.0 if theta is None else theta}
         if original is not None:
             fields["original_max_position_embeddings"] = original
-        if scaling == "yarn" and fields.get("truncate") is False:
-            raise ArchitectureError(
-                "config.json: rope parameter 'truncate' is false, but llama.cpp always rounds yarn's correction range"
-            )
         rope = cls(0.0, scaling, config.integer("max_position_embeddings"), fields)
         return cls(rope.number("rope_theta"), scaling, rope.context_length, fields)
 
@@ -73,31 +69,38 @@ class Rope:
     def original_context_length(self) -> int:
         return int(self.number("original_max_position_embeddings", self.context_length))
 
+    @property
+    def by_frequency(self) -> bool:
+        """Whether the scaling is written as one factor for each frequency.
+
+        So it is for llama3's, and for a yarn whose correction range is not the one that llama.cpp assumes in most
+        families: it reads no ``yarn_beta_*`` there and always rounds the range.
+        """
+        if self.scaling != "yarn":
+            return self.scaling == "llama3"
+        usual = self.number("beta_fast", 32) == 32 and self.number("beta_slow", 1) == 1
+        return not usual or self.parameters.get("truncate") is False
+
     def key_values(self, arch: str) -> list[KeyValue]:
         """``{arch}.rope.*`` as llama.cpp reads it."""
         prefix = f"{arch}.rope"
         pairs = [float32(f"{prefix}.freq_base", self.theta)]
-        if self.scaling == "linear":
+        if self.scaling in ("linear", "yarn") and not self.by_frequency:
             pairs += [
-                string(f"{prefix}.scaling.type", "linear"),
+                string(f"{prefix}.scaling.type", self.scaling),
                 float32(f"{prefix}.scaling.factor", self.number("factor")),
             ]
-        if self.scaling == "yarn":
-            pairs += [
-                string(f"{prefix}.scaling.type", "yarn"),
-                float32(f"{prefix}.scaling.factor", self.number("factor")),
-                uint32(f"{prefix}.scaling.original_context_length", self.original_context_length),
-            ]
-            pairs += [
-                float32(f"{prefix}.scaling.{key}", self.number(name))
-                for name, key in YARN_KEYS
-                if self.parameters.get(name) is not None
-            ]
-            # llama.cpp scales cos and sin by 1 + 0.1 ln(factor) itself and multiplies that by attn_factor; its
-            # yarn_attn_factor key is overwritten when the context is made, so the source's own factor goes here.
-            correction = self.attention_factor / yarn_scale(self.number("factor"))
-            if not math.isclose(correction, 1.0, rel_tol=1e-6):
-                pairs.append(float32(f"{prefix}.scaling.attn_factor", correction))
+        if self.scaling != "yarn":
+            return pairs
+        if self.by_frequency:
+            scale = self.attention_factor
+        else:
+            pairs.append(uint32(f"{prefix}.scaling.original_context_length", self.original_context_length))
+            # llama.cpp scales cos and sin by 1 + 0.1 ln(factor) itself and multiplies that by attn_factor. The key
+            # yarn_attn_factor looks more fitting, but is overwritten when a context is made.
+            scale = self.attention_factor / yarn_scale(self.number("factor"))
+        if not math.isclose(scale, 1.0, rel_tol=1e-6):
+            pairs.append(float32(f"{prefix}.scaling.attn_factor", scale))
         return pairs
 
     @property
@@ -111,13 +114,18 @@ class Rope:
         return yarn_scale(factor)
 
     def frequency_factors(self, head_dim: int) -> tuple[float, ...] | None:
-        """What each rotated pair's frequency is divided by (``rope_freqs.weight``), or None where it is 1 throughout.
+        """What each rotated pair's frequency is divided by (``rope_freqs.weight``), or None where no tensor is needed.
 
-        Llama 3's rule (transformers, ``modeling_rope_utils``): frequencies whose wavelength is short against the
-        original context stay, long ones are divided by ``factor``, those between are interpolated.
+        Args:
+            head_dim: elements of a head that are rotated; the factors are half as many.
         """
-        if self.scaling != "llama3":
+        if not self.by_frequency:
             return None
+        return self._yarn_factors(head_dim) if self.scaling == "yarn" else self._llama3_factors(head_dim)
+
+    def _llama3_factors(self, head_dim: int) -> tuple[float, ...]:
+        """Frequencies whose wavelength is short against the original context stay, long ones are divided by
+        ``factor``, those between are interpolated (transformers, ``_compute_llama3_parameters``)."""
         factor, low, high = self.number("factor"), self.number("low_freq_factor"), self.number("high_freq_factor")
         if high <= low:
             raise ArchitectureError(f"config.json: rope high_freq_factor {high} is not above low_freq_factor {low}")
@@ -134,16 +142,25 @@ class Rope:
                 factors.append(1 / ((1 - smooth) / factor + smooth))
         return tuple(factors)
 
+    def _yarn_factors(self, head_dim: int) -> tuple[float, ...]:
+        """Fast frequencies stay, slow ones are divided by ``factor``, with a ramp over the correction range between
+        (transformers, ``_compute_yarn_parameters``; arXiv:2309.00071, section 3.2)."""
+
+        def pair_of(rotations: float) -> float:
+            """Where in the head a pair makes that many rotations over the original context."""
+            turns = self.original_context_length / (rotations * 2 * math.pi)
+            return head_dim * math.log(turns) / (2 * math.log(self.theta))
+
+        low, high = pair_of(self.number("beta_fast", 32)), pair_of(self.number("beta_slow", 1))
+        if self.parameters.get("truncate") is not False:
+            low, high = math.floor(low), math.ceil(high)
+        low, high = max(low, 0), min(high, head_dim - 1)
+        width = high - low or 0.001
+        ramp = [min(max((pair - low) / width, 0.0), 1.0) for pair in range(head_dim // 2)]
+        return tuple(1 / (share / self.number("factor") + 1 - share) for share in ramp)
+
 
 def yarn_scale(factor: float, mscale: float = 1.0) -> float:
     """Yarn's attention scale, ``0.1 * mscale * ln(factor) + 1`` (arXiv:2309.00071, section 3.4)."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
-
-#: yarn's optional parameters: transformers' field, GGUF's key.
-YARN_KEYS = (
-    ("extrapolation_factor", "yarn_ext_factor"),
-    ("attention_factor", "yarn_attn_factor"),
-    ("beta_fast", "yarn_beta_fast"),
-    ("beta_slow", "yarn_beta_slow"),
-)
