@@ -29,6 +29,7 @@ STRICTER = (
     "expected dtype, shape and data_offsets",
     "printable characters",
     "expected a list of sizes",
+    "dtype is {",
 )
 """What may be refused although the library takes it; test_safetensors_refusals.py has each."""
 

@@ -68,13 +68,15 @@ BROKEN: list[tuple[Any, int, str]] = [
 ]
 
 STRICTER: list[tuple[Any, int, str]] = [
-    # The library keeps the last of two, ignores what it does not know, and takes any name.
+    # The library keeps the last of two, ignores what it does not know, takes any name and the other spellings of serde.
     (
         b'{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},'
         b' "w": {"dtype": "F32", "shape": [1, 2], "data_offsets": [0, 8]}}',
         8,
         "the header: is not valid JSON: 'w' appears twice",
     ),
+    (tensor(dtype={"F32": None}), 8, "dtype is {'F32': None}, expected one of F4"),
+    ({"w": ["F32", [2], [0, 8]]}, 8, "tensor 'w': is ['F32', [2], [0, 8]], expected dtype, shape and data_offsets"),
     (tensor(strides=[1]), 8, "expected dtype, shape and data_offsets"),
     ({"a\nb": PAIR}, 8, "tensor 'a\\nb': expected a name of at most 1024 printable characters"),
     ({"a" * 2000: PAIR}, 8, "expected a name of at most 1024 printable characters"),
