@@ -170,18 +170,18 @@ def _function(module: str, name: str) -> Any:
     return getattr(import_module(f"converter.quants.{module}"), name)
 
 
-_SIMPLE = "simple"
+_SIMPLE, _VALUES = "simple", "values"
 
 # Layouts: block_* structures of ggml-common.h.
 _TYPES = (
-    QuantType("f32", 0, 1, 4, (FloatField("<u4", 0, 0x7F800000),), _SIMPLE, _SIMPLE, weighted=False),
-    QuantType("f16", 1, 1, 2, (_half(0),), _SIMPLE, _SIMPLE, weighted=False),
-    QuantType("bf16", 30, 1, 2, (FloatField("<u2", 0, 0x7F80),), _SIMPLE, _SIMPLE, weighted=False),
-    QuantType("q8_0", 8, 32, 34, (_half(0),), None, _SIMPLE, weighted=False),
-    QuantType("q4_0", 2, 32, 18, (_half(0),), None, _SIMPLE),
-    QuantType("q4_1", 3, 32, 20, (_half(0), _half(2)), None, _SIMPLE),
-    QuantType("q5_0", 6, 32, 22, (_half(0),), None, _SIMPLE),
-    QuantType("q5_1", 7, 32, 24, (_half(0), _half(2)), None, _SIMPLE),
+    QuantType("f32", 0, 1, 4, (FloatField("<u4", 0, 0x7F800000),), _SIMPLE, _VALUES, weighted=False),
+    QuantType("f16", 1, 1, 2, (_half(0),), _SIMPLE, _VALUES, weighted=False),
+    QuantType("bf16", 30, 1, 2, (FloatField("<u2", 0, 0x7F80),), _SIMPLE, _VALUES, weighted=False),
+    QuantType("q8_0", 8, 32, 34, (_half(0),), _SIMPLE, _VALUES, weighted=False),
+    QuantType("q4_0", 2, 32, 18, (_half(0),), _SIMPLE, _VALUES),
+    QuantType("q4_1", 3, 32, 20, (_half(0), _half(2)), _SIMPLE, _VALUES),
+    QuantType("q5_0", 6, 32, 22, (_half(0),), _SIMPLE, _VALUES),
+    QuantType("q5_1", 7, 32, 24, (_half(0), _half(2)), _SIMPLE, _VALUES),
     QuantType("q2_k", 10, 256, 84, (_half(80), _half(82))),
     QuantType("q3_k", 11, 256, 110, (_half(108),)),
     QuantType("q4_k", 12, 256, 144, (_half(0), _half(2))),
