@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gguf import LlamaFileType
 
 from converter.architectures.target import TargetTensor
-from converter.errors import RecipeError
+from converter.errors import UsageError
 from converter.quants import QUANT_TYPES
 
 
@@ -59,13 +59,13 @@ def find_method(name: str) -> Method:
     """The method of that name, in any case.
 
     Raises:
-        RecipeError: with the nearest names.
+        UsageError: with the nearest name.
     """
     method = METHODS.get(name.lower())
     if method is None:
-        near = difflib.get_close_matches(name.lower(), METHODS, n=2, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"methods are {', '.join(METHODS)}"
-        raise RecipeError(f"method {name!r} does not exist; {hint}")
+        near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(METHODS)}"
+        raise UsageError(f"method {name!r} does not exist; {hint}")
     return method
 
 

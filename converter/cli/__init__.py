@@ -69,9 +69,10 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt) as error:
+    except click.Abort as error:
+        # Click turns KeyboardInterrupt into this, after ending the line that a bar may have left open.
         click.echo("convert: interrupted; run the same command again to go on", err=True)
-        code = 143 if error.args == ("terminated",) else 130
+        code = 143 if error.__cause__ is not None and error.__cause__.args == ("terminated",) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
