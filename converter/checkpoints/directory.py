@@ -21,11 +21,12 @@ INDEX = "model.safetensors.index.json"
 _NUMBERED = re.compile(r"model-(\d+)-of-(\d+)\.safetensors", re.ASCII)
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 _EXPECTED = f"a checkpoint directory, which holds {CONFIG}, *.safetensors and the tokenizer's files"
+_PYTORCH = "is a PyTorch checkpoint, which is not read yet; save it as safetensors (save_pretrained does)"
 _FOREIGN = (
     ("*.gguf", "is a GGUF file already; convert the safetensors checkpoint that it was made from"),
-    ("*.bin", "is a PyTorch checkpoint, which is not read yet; save it as safetensors (save_pretrained does)"),
-    ("*.pt", "is a PyTorch checkpoint, which is not read yet; save it as safetensors (save_pretrained does)"),
-    ("*.pth", "is a PyTorch checkpoint, which is not read yet; save it as safetensors (save_pretrained does)"),
+    ("pytorch_model*.bin", _PYTORCH),
+    ("*.pt", _PYTORCH),
+    ("*.pth", _PYTORCH),
 )
 """Weights that are not safetensors: a pattern, and what to say of a file that matches."""
 
@@ -80,17 +81,15 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     directory = Path(directory)
     names = _list(directory)
     placed = _read_index(directory) if INDEX in names else None
-    shards = _open_shards(directory, names, placed)
+    weights = _shards_without_index(directory, names) if placed is None else _shards_of_index(directory, names, placed)
     if CONFIG not in names:
         raise CheckpointError(f"{directory}: has no {CONFIG}; expected {_EXPECTED}")
     config_file = SourceFile(directory / CONFIG)
     config = read_json_object(config_file)
     config_file.close()
-    tensors = _union(shards)
+    shards, tensors = _union([directory / name for name in weights])
     if placed is not None:
         _compare_with_index(directory / INDEX, placed, tensors)
-    for shard in shards:
-        shard.close()
     files = tuple(file.identity for file in (config_file, *shards))
     return Checkpoint(directory, config, MappingProxyType(tensors), files, tuple(shards))
 
@@ -110,10 +109,8 @@ def _list(directory: Path) -> set[str]:
         raise unreadable(directory, error) from error
 
 
-def _open_shards(directory: Path, names: set[str], placed: dict[str, str] | None) -> list[SourceFile]:
-    """The files that hold the weights: those of the index, else of the usual names, else the only one there is."""
-    if placed is None:
-        return [SourceFile(directory / name) for name in _shards_without_index(directory, names)]
+def _shards_of_index(directory: Path, names: set[str], placed: dict[str, str]) -> list[str]:
+    """The names of the shards that the index speaks of, all of them there."""
     wanted = sorted(set(placed.values()))
     if SINGLE in names and SINGLE not in wanted:
         raise CheckpointError(
@@ -125,10 +122,11 @@ def _open_shards(directory: Path, names: set[str], placed: dict[str, str] | None
             f"{directory}: {INDEX} names {len(wanted)} shards, {len(missing)} of them missing: {_first(missing)}; "
             "download them"
         )
-    return [SourceFile(directory / name) for name in wanted]
+    return wanted
 
 
 def _shards_without_index(directory: Path, names: set[str]) -> list[str]:
+    """The name of the single file or those of a numbered set, else of the only safetensors file there is."""
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     numbered = [match for name in weights if (match := _NUMBERED.fullmatch(name))]
     if SINGLE in names and numbered:
@@ -189,9 +187,13 @@ def _read_index(directory: Path) -> dict[str, str]:
     return placed
 
 
-def _union(shards: list[SourceFile]) -> dict[str, SafetensorsTensor]:
+def _union(paths: list[Path]) -> tuple[list[SourceFile], dict[str, SafetensorsTensor]]:
+    """The shards, each closed again once its header is read, and the tensors of all of them."""
+    shards: list[SourceFile] = []
     tensors: dict[str, SafetensorsTensor] = {}
-    for shard in shards:
+    for path in paths:
+        shard = SourceFile(path)
+        shards.append(shard)
         for name, tensor in read_tensors(shard).items():
             if name in tensors:
                 raise CheckpointError(
@@ -199,7 +201,8 @@ def _union(shards: list[SourceFile]) -> dict[str, SafetensorsTensor]:
                     "expected each tensor once; remove the shard that does not belong to the checkpoint"
                 )
             tensors[name] = tensor
-    return tensors
+        shard.close()
+    return shards, tensors
 
 
 def _compare_with_index(index: Path, placed: dict[str, str], tensors: dict[str, SafetensorsTensor]) -> None:
