@@ -186,7 +186,7 @@ _TYPES = (
     QuantType("q3_k", 11, 256, 110, (_half(108),)),
     QuantType("q4_k", 12, 256, 144, (_half(0), _half(2))),
     QuantType("q5_k", 13, 256, 176, (_half(0), _half(2))),
-    QuantType("q6_k", 14, 256, 210, (_half(208),)),
+    QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants"),
     QuantType("iq1_s", 19, 256, 50, (_half(0),)),
     # The scale of iq1_m is spread over the top nibbles of four 16-bit words, low nibble first.
     QuantType("iq1_m", 29, 256, 56, (FloatField("<u8", 48, 0x7000_C000_0000_0000),)),

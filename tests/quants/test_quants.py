@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gguf
 import llama_cpp
+import llvmlite.binding
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +20,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from converter.errors import RecipeError
-from converter.quants import QUANT_TYPES, QuantType, ggml
+from converter.quants import QUANT_TYPES, QuantType, ggml, k_quants, lanes, simple
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -253,6 +254,26 @@ def test_a_weight_too_large_overflows(name: str) -> None:
     assert quant.overflowed(data) == 2
     assert quant.overflowed(data[:1]) == 0
     assert [ggml_accepts(quant, row) for row in data] == [True, False]
+
+
+@pytest.mark.parametrize("name", [name for name in OWN if name != "f32"])
+def test_a_processor_without_wide_registers_gives_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(9)
+    rows = np.stack([kind(rng) for kind in MODEST + EXTREME])
+    kernel = getattr(k_quants if name.endswith("_k") else simple, f"quantize_{name}")
+    monkeypatch.setattr(lanes.llvm, "get_host_cpu_name", lambda: "generic")
+    monkeypatch.setattr(lanes.llvm, "get_host_cpu_features", llvmlite.binding.FeatureMap)
+    out = np.zeros((len(rows), quant.row_bytes(ROW)), np.uint8)
+    lanes.BlockKernel(kernel.body, kernel.elements, kernel.size)(rows, out)
+    np.testing.assert_array_equal(out, ggml_bytes(quant, rows))
+
+
+@pytest.mark.parametrize("name", ["f16", "bf16"])
+@pytest.mark.parametrize("row_length", [1, 31, 33, 100])
+def test_rows_that_end_within_a_vector(name: str, row_length: int) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(10)
+    rows = np.stack([any_bits(rng)[:row_length] for _ in range(3)])
+    np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
 
 
 @pytest.mark.parametrize("name", OWN)
