@@ -222,7 +222,9 @@ def output_path(output: str | Path | None, model: Path, method: Method, output_f
         return path / default
     promised = SUFFIX_FORMATS.get(path.suffix.lower())
     if promised not in (None, output_format):
-        raise UsageError(f"{path}: the name says {promised} but the format is {output_format}; rename it or set --format")
+        raise UsageError(
+            f"{path}: the name says {promised} but the format is {output_format}; rename it or set --format"
+        )
     return path
 
 

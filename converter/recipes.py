@@ -38,7 +38,9 @@ METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("f32", "f32", LlamaFileType.ALL_F32, "Exact for any source; a reference, or a source for other tools."),
-        Method("f16", "f16", LlamaFileType.MOSTLY_F16, "Near exact, fast on GPUs; refused where a weight exceeds 65504."),
+        Method(
+            "f16", "f16", LlamaFileType.MOSTLY_F16, "Near exact, fast on GPUs; refused where a weight exceeds 65504."
+        ),
         Method("bf16", "bf16", LlamaFileType.MOSTLY_BF16, "Exact for bfloat16 sources at half of f32's size."),
         Method("q8_0", "q8_0", LlamaFileType.MOSTLY_Q8_0, "Indistinguishable from the source in use; half of f16."),
         Method("q5_1", "q5_1", LlamaFileType.MOSTLY_Q5_1, "More faithful than q5_0 where weights are lopsided."),

@@ -56,7 +56,10 @@ def logits(path: Path, tokens: list[int]) -> NDArray[np.float32]:
         assert llama_cpp.llama_decode(context, batch) == 0
         width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         return np.stack(
-            [np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, i), (width,)).copy() for i in range(len(tokens))]
+            [
+                np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, i), (width,)).copy()
+                for i in range(len(tokens))
+            ]
         )
     finally:
         llama_cpp.llama_batch_free(batch)

@@ -101,13 +101,17 @@ def write_tokenizer(directory: Path, vocab_size: int = 512) -> None:
     tokenizer.train_from_iterator(TEXT, trainer)
     tokenizer.save(str(directory / "tokenizer.json"))
     (directory / "tokenizer_config.json").write_text(
-        json.dumps({"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>", "tokenizer_class": "PreTrainedTokenizerFast"})
+        json.dumps(
+            {
+                "bos_token": "<|begin_of_text|>",
+                "eos_token": "<|end_of_text|>",
+                "tokenizer_class": "PreTrainedTokenizerFast",
+            }
+        )
     )
 
 
-def write_model(
-    directory: Path, family: str, *, dtype: str = "float32", shard: str = "50GB", **overrides: Any
-) -> Path:
+def write_model(directory: Path, family: str, *, dtype: str = "float32", shard: str = "50GB", **overrides: Any) -> Path:
     """A random model of a family with its tokenizer, saved by transformers itself.
 
     Weights are scaled so that logits spread, norms and biases are moved from their defaults.

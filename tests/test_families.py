@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import llama_cpp_oracle
 import numpy as np
 import pytest
+from models import FAMILY_CONFIGS, write_model
 
-import llama_cpp_oracle
 from converter import convert
 from converter.recipes import METHODS
-from models import FAMILY_CONFIGS, write_model
 
 TOKENS = [0, *np.random.default_rng(7).integers(2, 500, 95).tolist()]
 

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
-
 from command_line import refusal
 from models import write_model
+from safetensors.numpy import load_file, save_file
 
 
 @pytest.fixture(scope="session")
@@ -142,15 +141,16 @@ def test_unsupported_architecture(model: Path) -> None:
 def test_missing_tensor(model: Path) -> None:
     edit_json(model / "config.json", num_hidden_layers=3)
     assert refused(model) == (
-        "missing tensor model.layers.2.input_layernorm.weight; the checkpoint is incomplete or not what config.json says"
+        "missing tensor model.layers.2.input_layernorm.weight; the checkpoint is incomplete or not what config.json "
+        "says"
     )
 
 
 def test_unexpected_tensor(model: Path) -> None:
     edit_json(model / "config.json", num_hidden_layers=1)
     assert refused(model) == (
-        "unexpected tensor model.layers.1.input_layernorm.weight (and 8 more); Llama has no place for it: is config.json "
-        "the one of this checkpoint?"
+        "unexpected tensor model.layers.1.input_layernorm.weight (and 8 more); Llama has no place for it: is "
+        "config.json the one of this checkpoint?"
     )
 
 
@@ -160,14 +160,23 @@ def test_unexpected_tensor(model: Path) -> None:
         ({"architectures": None}, "config.json: 'architectures' is None, a list with the model's class name expected"),
         ({"hidden_size": "256"}, "config.json: 'hidden_size' is '256', an integer of at least 1 expected"),
         ({"hidden_size": None}, "config.json: no 'hidden_size', an integer of at least 1 expected; the file is"),
-        ({"hidden_size": 512}, "model.embed_tokens.weight: shape [512, 256] found, [512, 512] expected from config.json"),
+        (
+            {"hidden_size": 512},
+            "model.embed_tokens.weight: shape [512, 256] found, [512, 512] expected from config.json",
+        ),
         ({"rms_norm_eps": float("inf")}, "config.json: 'rms_norm_eps' is inf, a finite number expected"),
         ({"tie_word_embeddings": "yes"}, "config.json: 'tie_word_embeddings' is 'yes', true or false expected"),
         ({"num_key_value_heads": 3}, "config.json: num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
         ({"num_attention_heads": 3, "head_dim": None, "num_key_value_heads": 1}, "do not give heads of an even length"),
-        ({"hidden_act": "relu"}, "config.json: 'hidden_act' is 'relu', but llama.cpp runs this family only with 'silu'"),
+        (
+            {"hidden_act": "relu"},
+            "config.json: 'hidden_act' is 'relu', but llama.cpp runs this family only with 'silu'",
+        ),
         ({"rope_parameters": {"rope_type": "dynamic"}}, "config.json: rope scaling 'dynamic' cannot be represented"),
-        ({"rope_parameters": {"rope_type": "linear"}}, "config.json: rope parameter 'factor' is None, a positive number"),
+        (
+            {"rope_parameters": {"rope_type": "linear"}},
+            "config.json: rope parameter 'factor' is None, a positive number",
+        ),
         ({"rope_parameters": [1]}, "config.json: rope parameters are [1], an object expected"),
     ],
 )
@@ -225,7 +234,10 @@ def test_two_conversions_of_one_file_do_not_mix(model: Path, tmp_path: Path) -> 
     [
         (("--method", "q4_0"), "--model is missing; convert --help shows an example"),
         (("--model", "x"), "--method is missing; convert --help shows an example"),
-        (("--model", "x", "--method", "q4_0", "--format", "safetensors"), "output format safetensors cannot be written yet"),
+        (
+            ("--model", "x", "--method", "q4_0", "--format", "safetensors"),
+            "output format safetensors cannot be written yet",
+        ),
         (("--model", "x", "--method", "q4_0", "--format", "pytorch"), "output format pytorch cannot be written yet"),
     ],
 )

@@ -31,7 +31,7 @@ class Family(ABC):
         skipped: regular expressions of source tensors that are left out on purpose.
     """
 
-    classes: ClassVar[tuple[str, ...]]
+    classes: ClassVar[tuple[str, ...]] = ()
     arch: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]] = {}
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
@@ -81,7 +81,9 @@ class Family(ABC):
         """
         found = self.source(source, shape[::-1] if transposed else shape if rows is None else None)
         if rows is not None and (found.row_length != shape[-1] or rows.rows != TargetTensor(target, shape).rows):
-            raise CheckpointError(f"{source}: shape {list(found.shape)} does not hold the rows of {target} {list(shape)}")
+            raise CheckpointError(
+                f"{source}: shape {list(found.shape)} does not hold the rows of {target} {list(shape)}"
+            )
         return TargetTensor(target, shape, (Piece(source, rows, transposed, operation),))
 
     def linear(
@@ -134,7 +136,9 @@ def find_family(config: Mapping[str, Any]) -> type[Family]:
     """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ArchitectureError(f"config.json: 'architectures' is {names!r}, a list with the model's class name expected")
+        raise ArchitectureError(
+            f"config.json: 'architectures' is {names!r}, a list with the model's class name expected"
+        )
     for name in names:
         if name in FAMILIES:
             return FAMILIES[name]

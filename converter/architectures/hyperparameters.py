@@ -67,5 +67,7 @@ class Hyperparameters:
         value = self._values.get(name)
         if value not in allowed:
             choices = " or ".join(repr(choice) for choice in allowed)
-            raise ArchitectureError(f"config.json: {name!r} is {value!r}, but llama.cpp runs this family only with {choices}")
+            raise ArchitectureError(
+                f"config.json: {name!r} is {value!r}, but llama.cpp runs this family only with {choices}"
+            )
         return value

@@ -163,4 +163,3 @@ class Rope:
 def yarn_scale(factor: float, mscale: float = 1.0) -> float:
     """Yarn's attention scale, ``0.1 * mscale * ln(factor) + 1`` (arXiv:2309.00071, section 3.4)."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
-

@@ -7,6 +7,7 @@ data, it can be planned, printed, hashed and run by an executor that knows no fa
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ class Operation:
         return OPERATIONS[self.name](values, np.float32(self.operand))
 
 
-OPERATIONS = {
+OPERATIONS: dict[str, Callable[[NDArray[np.float32], np.float32], NDArray[np.float32]]] = {
     "add": lambda values, operand: values + operand,
     "multiply": lambda values, operand: values * operand,
     "negated exponential": lambda values, operand: -np.exp(values),

@@ -18,11 +18,18 @@ from converter.errors import ConversionError
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--model", metavar="DIR", help="Checkpoint directory: config.json, *.safetensors and the tokenizer's files.")
-@click.option("--method", metavar="NAME", help="How to store the weights, e.g. q4_0 or q8_0; see: convert methods.")
-@click.option("--output", metavar="PATH", help="File to write, or a directory for it.  [default: MODEL-METHOD.gguf here]")
 @click.option(
-    "--format", "output_format", type=click.Choice(["gguf", "safetensors", "pytorch"]), help="Container.  [default: gguf]"
+    "--model", metavar="DIR", help="Checkpoint directory: config.json, *.safetensors and the tokenizer's files."
+)
+@click.option("--method", metavar="NAME", help="How to store the weights, e.g. q4_0 or q8_0; see: convert methods.")
+@click.option(
+    "--output", metavar="PATH", help="File to write, or a directory for it.  [default: MODEL-METHOD.gguf here]"
+)
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["gguf", "safetensors", "pytorch"]),
+    help="Container.  [default: gguf]",
 )
 @click.option("--config", metavar="FILE", help="The same run as YAML; options given here override it.")
 @click.option("--tokenizer", metavar="DIR", help="Tokenizer's files, where they are not in the model's directory.")
@@ -42,7 +49,7 @@ from converter.errors import ConversionError
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
 @click.version_option(package_name="converter", prog_name="convert")
 @click.pass_context
-def cli(context: click.Context, **options: Any) -> None:
+def cli(context: click.Context, /, **options: Any) -> None:
     """Turn a language-model checkpoint into a small, fast, verified file.
 
     \b

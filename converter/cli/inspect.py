@@ -28,7 +28,9 @@ def inspect(file: Path, everything: bool) -> None:
     elements = nbytes = 0
     for tensor in reader.tensors:
         shape = " × ".join(str(size) for size in reversed(tensor.shape.tolist()))
-        click.echo(f"  {tensor.name:<{width}}  {tensor.tensor_type.name.lower():<6}  {shape:>16}  {tensor.n_bytes:>13,} bytes")
+        click.echo(
+            f"  {tensor.name:<{width}}  {tensor.tensor_type.name.lower():<6}  {shape:>16}  {tensor.n_bytes:>13,} bytes"
+        )
         elements += int(tensor.n_elements)
         nbytes += int(tensor.n_bytes)
     if elements:

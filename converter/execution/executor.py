@@ -103,12 +103,10 @@ def execute(
             raise CheckpointError(describe_not_finite(sources[error.source])) from None
 
 
-def write_tile(
-    plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor], descriptor: int, data_start: int
-) -> None:
+def write_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor], descriptor: int, data_start: int) -> None:
     """Encode one tile and write it at its place."""
     planned = plan.tensors[tile.tensor]
-    remaining = memoryview(encode_tile(plan, tile, sources).reshape(-1)).cast("B")
+    remaining = encode_tile(plan, tile, sources).reshape(-1).data
     position = data_start + planned.offset + tile.start * planned.row_bytes
     while remaining:
         try:

@@ -97,7 +97,9 @@ def transformed(
         rounded = QUANT_TYPES[plan.load_dtype]
         values = rounded.dequantize(rounded.quantize(values))
         if not all_finite(values):
-            raise ConversionError(f"{piece.source}: a weight exceeds the range of the requested dtype {plan.load_dtype}")
+            raise ConversionError(
+                f"{piece.source}: a weight exceeds the range of the requested dtype {plan.load_dtype}"
+            )
     return values if piece.operation is None else piece.operation(values)
 
 

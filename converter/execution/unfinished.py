@@ -106,7 +106,7 @@ class UnfinishedFile:
         self.journal.remove()
 
     def _move(self, target: Path) -> None:
-        os.replace(self.path, target)
+        self.path.replace(target)
         directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(directory)

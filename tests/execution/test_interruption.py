@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from models import write_model
 
 from converter import convert
 from converter.errors import CheckpointError
-from models import write_model
 
 #: The command with tiles so small and flushes so frequent that a kill lands between them.
 COMMAND = """
@@ -29,7 +29,9 @@ main()
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("interrupted") / "model"
-    return write_model(directory, "llama", dtype="bfloat16", hidden_size=1024, intermediate_size=2816, num_hidden_layers=3)
+    return write_model(
+        directory, "llama", dtype="bfloat16", hidden_size=1024, intermediate_size=2816, num_hidden_layers=3
+    )
 
 
 def start(model: Path, output: Path, *options: str) -> subprocess.Popen[str]:

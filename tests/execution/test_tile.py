@@ -37,7 +37,9 @@ def source(name: str, *shape: int) -> ArrayTensor:
     return ArrayTensor(name, "F32", shape, array)
 
 
-def whole(target: TargetTensor, *sources: ArrayTensor, step: int = 3, load_dtype: str | None = None) -> NDArray[np.float32]:
+def whole(
+    target: TargetTensor, *sources: ArrayTensor, step: int = 3, load_dtype: str | None = None
+) -> NDArray[np.float32]:
     """The target's rows, read tile by tile."""
     plan = lay_out([], [target], ["f32"], load_dtype=load_dtype)
     names = {tensor.name: tensor for tensor in sources}
