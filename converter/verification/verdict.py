@@ -1,0 +1,185 @@
+"""Is a finished file faithful to its source? Load it, run it, and where asked compare every prediction."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from converter.errors import UsageError, VerificationError, VocabularyError
+from converter.verification.isolation import ask
+from converter.verification.thresholds import Thresholds, thresholds_for
+
+LEVELS = ("load", "full")
+
+#: What a full verification measures, by the names that ``trial.compare`` and ``Verification`` share.
+FIGURES = ("top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
+
+#: Work for one thread, in bytes of the file: with less, threads spend their time waiting for each other.
+BYTES_PER_THREAD = 64 << 20
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        level: ``load`` or ``full``.
+        passed: whether the file may be used.
+        verdict: one sentence: what was checked and with what result, or what failed and how far.
+        generated: the text that the file continued a short prompt with.
+        probes: difficult strings whose token ids agreed with the source's tokenizer.
+        top1_agreement: share of positions where file and source put the same token first; None below ``full``.
+        mean_kl: mean KL(source || file) in nats; None below ``full``.
+        lost_information: mean KL as a share of the mean KL(source || uniform); None below ``full``.
+        source_perplexity: of the source on the built-in passage; None below ``full``.
+        file_perplexity: of the file on the same tokens; None below ``full``.
+        thresholds: what the figures were held against; None below ``full``.
+        seconds: how long it took.
+    """
+
+    level: str
+    passed: bool
+    verdict: str
+    generated: str = ""
+    probes: int = 0
+    top1_agreement: float | None = None
+    mean_kl: float | None = None
+    lost_information: float | None = None
+    source_perplexity: float | None = None
+    file_perplexity: float | None = None
+    thresholds: Thresholds | None = None
+    seconds: float = 0.0
+
+
+def verify(
+    path: Path,
+    *,
+    level: str,
+    source: Path,
+    tokenizer: Path,
+    method: str,
+    pre: str | None = None,
+    threads: int | None = None,
+    batch_size: int = 1,
+    trust_remote_code: bool = False,
+    load_dtype: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Verification:
+    """Verify a finished file. llama.cpp and transformers run in child processes; nothing is renamed or deleted.
+
+    Args:
+        path: the GGUF file, under any name.
+        level: ``load`` (llama.cpp loads it, tokenizes as the source does, generates from finite logits) or ``full``
+            (its logits are compared with the source's as well).
+        source: the checkpoint's directory.
+        tokenizer: directory with the tokenizer's files.
+        method: the method that made the file; it decides the thresholds.
+        pre: the pre-tokenizer that the user insisted on: ids that differ are told, but do not fail the file.
+        threads: threads to compute with at most; by default one for each processor.
+        batch_size: windows of text that the source is run on at once.
+        trust_remote_code: let transformers run the checkpoint's own code.
+        load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
+        progress: called with what comes next.
+
+    Returns:
+        The verdict; a file that cannot be loaded has failed, whatever is wrong with it.
+
+    Raises:
+        UsageError: no such level.
+        RecipeError: no such method.
+        VocabularyError: the tokenizer's own files cannot be read.
+        VerificationError: the source cannot be run, so a full verification is impossible.
+    """
+    if level not in LEVELS:
+        raise UsageError(f"verification level {level!r} does not exist; choose {' or '.join(LEVELS)}")
+    limits, started = thresholds_for(method), time.perf_counter()
+    tell = progress or (lambda _: None)
+    trial = {"path": str(path), "threads": fitting_threads(path, threads)}
+    result = Verification(level, passed=False, verdict="")
+    try:
+        tell("loading the file with llama.cpp")
+        loaded = ask("trial:generate", **trial)
+        result = replace(result, generated=loaded["generated"])
+        tell("tokenizing difficult strings with both tokenizers")
+        tokenized, probes = check_tokens(path, tokenizer, pre)
+        result = replace(result, probes=probes)
+    except VerificationError as error:
+        return finished(result, f"{path.name} is not usable: {error}", started)
+    if level == "load":
+        verdict = f"llama.cpp loads the file, {tokenized} and generates text, every logit finite"
+        return finished(result, verdict, started, passed=True)
+    with tempfile.TemporaryDirectory(prefix="logits-") as folder:
+        tell("running the source with transformers")
+        try:
+            ask(
+                "reference:write_logits",
+                source=str(source),
+                tokenizer=str(tokenizer),
+                folder=folder,
+                context_length=loaded["context_length"],
+                vocab_size=loaded["vocab_size"],
+                batch_size=batch_size,
+                threads=trial["threads"],
+                trust_remote_code=trust_remote_code,
+                load_dtype=load_dtype,
+            )
+        except VerificationError as error:
+            raise VerificationError(
+                f"{source}: its predictions cannot be compared: {error}; verify with level load instead"
+            ) from error
+        tell("comparing the file's predictions with the source's")
+        try:
+            figures = ask("trial:compare", folder=folder, **trial)
+        except VerificationError as error:
+            return finished(result, f"{path.name} is not usable: {error}", started)
+    measured = {name: figures[name] for name in FIGURES}
+    result = replace(result, thresholds=limits, **measured)
+    excesses = limits.exceeded_by(measured)
+    over = f"over {figures['positions']:,} tokens"
+    if excesses:
+        return finished(result, f"{path.name} is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
+    verdict = f"faithful {over}: {in_words(measured)}; it {tokenized}"
+    return finished(result, verdict, started, passed=True)
+
+
+def finished(result: Verification, verdict: str, started: float, *, passed: bool = False) -> Verification:
+    return replace(result, passed=passed, verdict=verdict, seconds=time.perf_counter() - started)
+
+
+def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int]:
+    """Let the file and the source tokenize the same strings.
+
+    Returns:
+        The finding in words, and the number of strings whose ids agreed.
+
+    Raises:
+        VerificationError: the ids differ and nobody insisted on that.
+        VocabularyError: the source's tokenizer cannot be read.
+    """
+    proof = ask("trial:prove", path=str(path), tokenizer=str(tokenizer))
+    if "unreadable" in proof:
+        raise VocabularyError(proof["unreadable"])
+    if not proof["difference"]:
+        return f"tokenizes {proof['probes']} difficult strings as the source does", proof["probes"]
+    if pre is None:
+        raise VerificationError(f"it does not tokenize as the source does: {proof['difference']}")
+    return f"does not tokenize as the source does with --pre {pre} ({proof['difference']})", 0
+
+
+def in_words(measured: Mapping[str, float]) -> str:
+    return (
+        f"the source's most likely token at {measured['top1_agreement']:.1%} of positions, mean KL divergence "
+        f"{measured['mean_kl']:.2g} nats, perplexity {measured['file_perplexity']:.4g} against "
+        f"{measured['source_perplexity']:.4g}"
+    )
+
+
+def fitting_threads(path: Path, threads: int | None) -> int:
+    """Threads worth using for a file: those asked for, or one for each processor, but none without enough to do."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    nbytes = path.stat().st_size if path.is_file() else 0
+    return max(1, min(threads or processors, nbytes // BYTES_PER_THREAD))
