@@ -1,0 +1,142 @@
+"""The files a tokenizer is made of, read once and checked before anything relies on their shape."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from converter.errors import VocabularyError
+
+T = TypeVar("T")
+
+_KINDS = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
+
+
+def expect(value: Any, kind: type[T], where: str) -> T:
+    """``value`` if it is a ``kind`` (a bool is no int), else a VocabularyError that names ``where`` it was found."""
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise VocabularyError(
+        f"{where} is {type(value).__name__} {str(value)[:40]!r}; {_KINDS[kind]} was expected; fetch the file again"
+    )
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token matched in the text before anything else, as tokenizer.json and tokenizer_config.json describe it."""
+
+    id: int
+    content: str
+    special: bool
+    normalized: bool = False
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
+
+    @classmethod
+    def parse(cls, entry: Any, token_id: Any, where: str) -> AddedToken:
+        entry = expect(entry, dict, where)
+        marks = ("special", "normalized", "lstrip", "rstrip", "single_word")
+        return cls(
+            expect(token_id, int, f"{where}.id"),
+            expect(entry.get("content"), str, f"{where}.content"),
+            **{mark: expect(entry.get(mark, False), bool, f"{where}.{mark}") for mark in marks},
+        )
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What a directory says about its tokenizer. Absent JSON files are empty objects.
+
+    Attributes:
+        directory: where the files lie.
+        tokenizer: tokenizer.json.
+        settings: tokenizer_config.json.
+        config: config.json.
+        added_tokens_json: added_tokens.json, text to id.
+    """
+
+    directory: Path
+    tokenizer: dict[str, Any]
+    settings: dict[str, Any]
+    config: dict[str, Any]
+    added_tokens_json: dict[str, Any]
+
+    @property
+    def sentencepiece_model(self) -> Path:
+        return self.directory / "tokenizer.model"
+
+    @cached_property
+    def added_tokens(self) -> list[AddedToken]:
+        """Added tokens by id: those of tokenizer.json, then those only tokenizer_config.json knows."""
+        found: dict[int, AddedToken] = {}
+        for number, entry in enumerate(expect(self.tokenizer.get("added_tokens") or [], list, "added_tokens")):
+            where = f"{self.directory / 'tokenizer.json'}: added_tokens[{number}]"
+            token = AddedToken.parse(entry, expect(entry, dict, where).get("id"), where)
+            found[token.id] = token
+        for token in self.configured_tokens:
+            found.setdefault(token.id, token)
+        return [found[token_id] for token_id in sorted(found)]
+
+    @cached_property
+    def configured_tokens(self) -> list[AddedToken]:
+        """The ``added_tokens_decoder`` of tokenizer_config.json."""
+        path = self.directory / "tokenizer_config.json"
+        decoder = expect(self.settings.get("added_tokens_decoder") or {}, dict, f"{path}: added_tokens_decoder")
+        tokens = []
+        for key, entry in decoder.items():
+            where = f"{path}: added_tokens_decoder[{key!r}]"
+            token_id = int(key) if str(key).isascii() and str(key).isdecimal() and len(str(key)) < 10 else key
+            tokens.append(AddedToken.parse(entry, token_id, where))
+        return tokens
+
+
+def read_tokenizer_files(directory: Path) -> TokenizerFiles:
+    """Read what there is.
+
+    Raises:
+        VocabularyError: no tokenizer in the directory, or a file is not the JSON it should be.
+    """
+    names = ("tokenizer.json", "tokenizer_config.json", "config.json", "added_tokens.json")
+    files = TokenizerFiles(directory, *(read_object(directory / name) for name in names))
+    if not files.tokenizer and not files.sentencepiece_model.is_file():
+        raise VocabularyError(
+            f"{directory}: no tokenizer.json and no tokenizer.model; fetch the tokenizer's files, "
+            "or name the directory they are in with --tokenizer"
+        )
+    return files
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one where there is no file."""
+    text = read_text(path)
+    if text is None:
+        return {}
+    if text.startswith("version https://git-lfs"):
+        raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise VocabularyError(f"{path}: nested too deeply to be a tokenizer's file; fetch it again") from error
+    except ValueError as error:
+        raise VocabularyError(
+            f"{path}: not valid JSON ({error}); the download may be incomplete, fetch it again"
+        ) from error
+    return expect(value, dict, str(path))
+
+
+def read_text(path: Path) -> str | None:
+    """The text of a file, or None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise VocabularyError(
+            f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); fetch it again"
+        ) from error
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,116 @@
+"""sentencepiece's ``tokenizer.model``: the few fields of its ModelProto that a vocabulary needs.
+
+The layout is protocol-buffer wire format (https://protobuf.dev/programming-guides/encoding/) of
+sentencepiece_model.proto; the sentencepiece library itself shows neither the model's type nor its normalizer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from converter.errors import VocabularyError
+
+MODEL_TYPES = {1: "Unigram", 2: "BPE", 3: "Word", 4: "Char"}
+
+
+@dataclass
+class ModelProto:
+    """Attributes:
+    pieces: text, score and type of each; types have the numbers of ``gguf.TokenType``.
+    model_type: ``BPE``, ``Unigram``, ``Word`` or ``Char``.
+    add_dummy_prefix: a space is put before the text.
+    """
+
+    pieces: list[tuple[str, float, int]] = field(default_factory=list)
+    model_type: str = "Unigram"
+    add_dummy_prefix: bool = True
+
+
+def read_model_proto(path: Path) -> ModelProto:
+    """Raises VocabularyError where the file is missing, cut short or something else."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error
+    if data.startswith(b"version https://git-lfs"):
+        raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    model = ModelProto()
+    try:
+        for number, value in _fields(memoryview(data)):
+            if number == 1:
+                model.pieces.append(_piece(_message(value)))
+            elif number == 2:
+                for inner, kind in _fields(_message(value)):
+                    if inner == 3:
+                        model.model_type = MODEL_TYPES[_number(kind)]
+            elif number == 3:
+                for inner, flag in _fields(_message(value)):
+                    if inner == 3:
+                        model.add_dummy_prefix = bool(_number(flag))
+    except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
+        raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again") from error
+    if not model.pieces:
+        raise VocabularyError(f"{path}: a sentencepiece model without pieces; fetch it again")
+    return model
+
+
+def _piece(data: memoryview) -> tuple[str, float, int]:
+    text, score, kind = "", 0.0, 1
+    for number, value in _fields(data):
+        if number == 1:
+            text = bytes(_message(value)).decode()
+        elif number == 2:
+            (score,) = struct.unpack("<f", _message(value))
+        elif number == 3:
+            kind = _number(value)
+    if not 1 <= kind <= 6:
+        raise ValueError(kind)
+    return text, score, kind
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise TypeError("a number where bytes were expected")
+    return value
+
+
+def _number(value: int | memoryview) -> int:
+    if isinstance(value, int):
+        return value
+    raise TypeError("bytes where a number was expected")
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """(field number, value) of one message: a number for varints, the bytes for everything else."""
+    position = 0
+    while position < len(data):
+        key, position = _varint(data, position)
+        number, wire_type = key >> 3, key & 7
+        if wire_type == 0:
+            value, position = _varint(data, position)
+            yield number, value
+            continue
+        if wire_type == 2:
+            size, position = _varint(data, position)
+        else:
+            size = {1: 8, 5: 4}[wire_type]
+        if position + size > len(data):
+            raise IndexError("field runs past the end")
+        yield number, data[position : position + size]
+        position += size
+
+
+def _varint(data: memoryview, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift > 63:
+            raise ValueError("varint too long")

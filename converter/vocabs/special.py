@@ -1,0 +1,141 @@
+"""Special tokens, what is added around a text, and chat templates, as llama.cpp's converter reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converter.vocabs.files import TokenizerFiles, expect, read_object, read_text
+
+ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+
+
+def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, int], dict[str, bool]]:
+    """Which token plays which part, and which of them are added around every text.
+
+    The ids come from tokenizer_config.json (a text, looked up among the added tokens), else from config.json. What is
+    added around a text is what the post-processor of tokenizer.json says; without tokenizer.json, what
+    tokenizer_config.json says. This is what ``SpecialVocab`` of llama.cpp's gguf-py does, and what transformers obeys.
+
+    Args:
+        files: the tokenizer's files.
+        vocab_size: ids from there on do not exist.
+
+    Returns:
+        Role (``bos``, ``eos``, …) to token id, and role to whether it is added (absent where the files do not say).
+    """
+    names = {role: name for role in ROLES if (name := _name(files.settings.get(f"{role}_token")))}
+    flags: dict[str, bool] = {}
+    if files.tokenizer:
+        names.setdefault("bos", names.get("cls", ""))
+        names.setdefault("eos", names.get("sep", ""))
+        for processor in _processors(files):
+            _READERS.get(str(processor.get("type")), _adds_nothing)(processor, names, flags)
+        flags.setdefault("bos", False)
+    for role in ROLES:
+        if isinstance(given := files.settings.get(f"add_{role}_token"), bool):
+            flags.setdefault(role, given and not (files.tokenizer and role in ("bos", "eos")))
+
+    ids: dict[str, int] = {}
+    by_text = {token.content: token.id for token in reversed(files.added_tokens)}
+    text_config = files.config.get("text_config")
+    for role in (*ROLES, *(extra for extra in ("eot", "eom") if extra in names)):
+        inner = text_config.get(f"{role}_token_id") if isinstance(text_config, dict) else None
+        for candidate in (by_text.get(names.get(role, "")), files.config.get(f"{role}_token_id"), inner):
+            if isinstance(candidate, int) and not isinstance(candidate, bool) and 0 <= candidate < vocab_size:
+                ids[role] = candidate
+                break
+    return ids, flags
+
+
+def _name(entry: Any) -> str | None:
+    """Text of a special token, written as a string or as an object with ``content``."""
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def _processors(files: TokenizerFiles) -> list[dict[str, Any]]:
+    where = f"{files.directory / 'tokenizer.json'}: post_processor"
+    outer = expect(files.tokenizer.get("post_processor") or {}, dict, where)
+    inner = expect(outer.get("processors", [outer]), list, f"{where}.processors")
+    return [expect(processor, dict, where) for processor in inner]
+
+
+def _adds_nothing(_: dict[str, Any], names: dict[str, str], flags: dict[str, bool]) -> None:
+    flags.setdefault("bos", False)
+    flags.setdefault("eos", False)
+
+
+def _read_roberta(processor: dict[str, Any], names: dict[str, str], flags: dict[str, bool]) -> None:
+    flags.update(bos=True, eos=True, sep=True)
+    for role in ("cls", "sep"):
+        pair = processor.get(role)
+        if isinstance(pair, list) and pair and isinstance(pair[0], str):
+            names.setdefault(role, pair[0])
+
+
+def _read_template(processor: dict[str, Any], names: dict[str, str], flags: dict[str, bool]) -> None:
+    """``[bos] A [eos]`` for one text and ``[bos] A [sep] B [eos]`` for two; anything else shows in the proof."""
+    single, pair = (_pieces(processor.get(key)) for key in ("single", "pair"))
+    first = single[0][1] if len(single) > 1 and single[0][0] == "SpecialToken" else ""
+    last = single[-1][1] if len(single) > 1 and single[-1][0] == "SpecialToken" else ""
+    if first:
+        if not names.get("bos"):
+            names["bos"] = first
+        flags["bos"] = first in (names["bos"], names.get("cls"))
+    if last:
+        if names.get("eos") and names["eos"] != last:
+            # The text ends with another token than a turn does: the turn's end is kept beside it.
+            names["eom" if "eot" in names else "eot"] = names["eos"]
+        names["eos"] = last
+        flags["eos"] = True
+
+    stop = -1 if last and pair and pair[-1] == ("SpecialToken", last) else len(pair)
+    pair = pair[1 if first and pair and pair[0] == ("SpecialToken", first) else 0 : stop]
+    between = pair[1:-1]
+    if between and pair[0] == ("Sequence", "A") and pair[-1] == ("Sequence", "B"):
+        ends = (names.get("sep"), names.get("eos"))
+        flags["sep"] = (not last and between[0][1] in ends) or (len(between) == 2 and between[1][1] in ends)
+        if flags["sep"] and names.get("eos"):
+            names.setdefault("sep", names["eos"])
+
+
+def _pieces(template: Any) -> list[tuple[str, str]]:
+    """Pieces of a template: ("SpecialToken", text) or ("Sequence", "A" or "B")."""
+    pieces = []
+    for piece in template if isinstance(template, list) else []:
+        for kind, body in piece.items() if isinstance(piece, dict) else ():
+            pieces.append((str(kind), str(body.get("id", "")) if isinstance(body, dict) else ""))
+    return pieces
+
+
+_READERS = {
+    "RobertaProcessing": _read_roberta,
+    "TemplateProcessing": _read_template,
+}
+
+
+def chat_templates(files: TokenizerFiles) -> dict[str, str]:
+    """Chat templates by name; ``default`` is the one used when none is asked for.
+
+    From tokenizer_config.json, else chat_template.jinja with additional_chat_templates/, else chat_template.json.
+    """
+    directory = files.directory
+    given: Any = files.settings.get("chat_template")
+    where = f"{directory / 'tokenizer_config.json'}: chat_template"
+    if given is None and (text := read_text(directory / "chat_template.jinja")) is not None:
+        others = sorted((directory / "additional_chat_templates").glob("*.jinja"))
+        return {"default": text, **{path.stem: read_text(path) or "" for path in others}}
+    if given is None:
+        given = read_object(directory / "chat_template.json").get("chat_template")
+        where = f"{directory / 'chat_template.json'}: chat_template"
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        return {"default": given}
+    templates = {}
+    for number, entry in enumerate(expect(given, list, where)):
+        named = expect(entry, dict, f"{where}[{number}]")
+        name, text = (expect(named.get(key), str, f"{where}[{number}].{key}") for key in ("name", "template"))
+        templates[name] = text
+    return templates
