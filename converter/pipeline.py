@@ -264,6 +264,7 @@ def prepare(
     if prove:
         proof = prove_vocabulary(vocabulary, tokenizer)
         vocabulary = proof.vocabulary
+        warnings.extend(proof.limits)
         if not proof.agreeing:
             warnings.append(f"--pre {pre} overrides the tokenizer's proof: {proof.difference}")
     metadata = [

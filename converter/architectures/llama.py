@@ -15,7 +15,7 @@ from converter.metadata import KeyValue, float32, uint32
 class Llama(Family):
     """Llama 1 to 3 and everything saved as such (Yi, TinyLlama, SmolLM, CodeLlama, …)."""
 
-    classes: ClassVar = ("LlamaForCausalLM", "LLaMAForCausalLM")
+    classes: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LLaMAForCausalLM")
     arch = "llama"
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
 

@@ -24,6 +24,7 @@ def run(**options: Any) -> None:
     logging.basicConfig(
         format="convert: %(message)s", level=logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     )
+    logging.getLogger("gguf").setLevel(logging.WARNING)
     from converter.pipeline import convert
 
     bar = Bar(hidden=quiet)
