@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 import numpy as np
 
-from converter.quants import QUANT_TYPES, ggml
+from converter.quants import QUANT_TYPES, QuantType, ggml
 
-TILE_ROWS, ROW_LENGTH = 512, 2048  # a tile of 4 MB of float32, as the executor uses
+TILE_ROWS, ROW_LENGTH = 512, 2048  # a tile of 4 MB of float32
+THREADS, TILES_EACH = 2, 8
 
 
 def best_seconds(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -43,12 +44,19 @@ def kernels(names: tuple[str, ...], rounds: int) -> None:
     """
     chosen = names or [name for name, quant in QUANT_TYPES.items() if quant.module is not None]
     rows = (np.random.default_rng(0).standard_normal((TILE_ROWS, ROW_LENGTH)) * 0.02).astype(np.float32)
-    tiles = [rows, rows.copy()]
-    click.echo(f"{'type':8}{'first call':>12}{'ggml':>8}{'ours':>8}{'ratio':>8}{'2 threads':>11}{'dequantize':>12}")
-    with ThreadPoolExecutor(len(tiles)) as pool:
+    copies = [rows.copy() for _ in range(THREADS)]
+    click.echo(
+        f"{'type':8}{'first call':>12}{'ggml':>8}{'ours':>8}{'ratio':>8}{f'{THREADS} threads':>11}{'dequantize':>12}"
+    )
+    with ThreadPoolExecutor(THREADS) as pool:
         for name in chosen:
             quant = QUANT_TYPES[name]
-            outs = [np.zeros((TILE_ROWS, quant.row_bytes(ROW_LENGTH)), np.uint8) for _ in tiles]
+            outs = [np.zeros((TILE_ROWS, quant.row_bytes(ROW_LENGTH)), np.uint8) for _ in range(2 + THREADS)]
+
+            def several(tile: np.ndarray, out: np.ndarray, quant: QuantType = quant) -> None:
+                for _ in range(TILES_EACH):
+                    quant.quantize(tile, out)
+
             start = time.perf_counter()
             quant.quantize(rows, outs[0])
             first = time.perf_counter() - start
@@ -56,17 +64,18 @@ def kernels(names: tuple[str, ...], rounds: int) -> None:
                 {
                     "ggml": lambda quant=quant, out=outs[1]: ggml.quantize(quant.ggml_type, rows, out),  # type: ignore[misc]
                     "ours": lambda quant=quant, out=outs[0]: quant.quantize(rows, out),  # type: ignore[misc]
-                    "both": lambda quant=quant, outs=outs: list(pool.map(quant.quantize, tiles, outs)),  # type: ignore[misc]
+                    "both": lambda outs=outs[2:], several=several: list(pool.map(several, copies, outs)),  # type: ignore[misc]
                     "back": lambda quant=quant, out=outs[0]: quant.dequantize(out),  # type: ignore[misc]
                 },
                 rounds,
             )
-            if not np.array_equal(quant.quantize(rows), outs[1]) and quant.module is not None:
+            if not np.array_equal(outs[0], outs[1]):
                 raise click.ClickException(f"{name}: bytes differ from ggml's")
             speed = {key: rows.nbytes / value / 1e9 for key, value in seconds.items()}
+            together = speed["both"] * THREADS * TILES_EACH
             click.echo(
                 f"{name:8}{first * 1000:>9.0f} ms{speed['ggml']:>8.2f}{speed['ours']:>8.2f}"
-                f"{speed['ours'] / speed['ggml']:>7.1f}x{2 * speed['both']:>11.2f}{speed['back']:>12.2f}"
+                f"{speed['ours'] / speed['ggml']:>7.1f}x{together:>11.2f}{speed['back']:>12.2f}"
             )
 
 

@@ -61,25 +61,19 @@ def _search_scales(x: Source, elements: list[Lanes], levels: int) -> tuple[Lanes
     squares = [values * values for values in elements]
     cubes = [square * values for square, values in zip(squares, elements, strict=True)]
 
-    def sums(factor: Lanes) -> tuple[Lanes, Lanes]:
-        """Weighted sums of element times quant and of quant squared."""
+    scale, best, best_factor = Variable(zero), Variable(zero), Variable(zero)
+    with x.repeat(19) as index:
+        step = index - (index > 9).where(9, 10)  # 0 first, then -9 to -1, then 1 to 9
+        step = index.equals(0).where(0, step)
+        factor = (step.floats() * 0.1 + float(levels)) * -1.0 / largest
         products = quants_squared = zero
         for values, square, cube in zip(elements, squares, cubes, strict=True):
             quants = rounded(factor * values).at_most(levels - 1.0).at_least(-float(levels))
             products = products + cube * quants
             quants_squared = quants_squared + square * quants * quants
-        return products, quants_squared
-
-    factor = -float(levels) / largest
-    products, quants_squared = sums(factor)
-    first_scale = quants_squared.equals(0.0).where(0.0, products / quants_squared)
-    scale, best, best_factor = Variable(first_scale), Variable(first_scale * products), Variable(factor)
-    with x.repeat(18) as index:
-        step = index - (index > 8).where(8, 9)  # -9 to 9 without 0
-        factor = (step.floats() * 0.1 + float(levels)) * -1.0 / largest
-        products, quants_squared = sums(factor)
         better = (quants_squared > 0.0) & (products * products > best.get() * quants_squared)
-        candidate = products / quants_squared
+        better = better | index.equals(0)
+        candidate = quants_squared.equals(0.0).where(0.0, products / quants_squared)
         scale.set(better.where(candidate, scale.get()))
         best.set(better.where(candidate * products, best.get()))
         best_factor.set(better.where(factor, best_factor.get()))

@@ -173,6 +173,7 @@ invented = arrays(np.float32, (1, ROW), elements=st.floats(width=32, allow_nan=F
 # --- tests -----------------------------------------------------------------------------------------------------------
 
 OWN = [name for name, quant in QUANT_TYPES.items() if quant.module is not None]
+COMPILED = [name for name in OWN if name != "f32"]
 THROUGH_GGML = [name for name in QUANT_TYPES if name not in OWN]
 # ggml spends 4 to 18 seconds on the tables of these before the first block; their layouts are checked below.
 SLOW_TABLES = ("iq1_s", "iq1_m", "iq2_xs", "iq2_s")
@@ -256,15 +257,21 @@ def test_a_weight_too_large_overflows(name: str) -> None:
     assert [ggml_accepts(quant, row) for row in data] == [True, False]
 
 
-@pytest.mark.parametrize("name", [name for name in OWN if name != "f32"])
+def fresh_kernel(name: str) -> lanes.BlockKernel:
+    """A kernel that is not compiled yet."""
+    kernel = getattr(k_quants if name.endswith("_k") else simple, f"quantize_{name}")
+    return lanes.BlockKernel(kernel.body, kernel.elements, kernel.size)
+
+
+@pytest.mark.parametrize("name", COMPILED)
 def test_a_processor_without_wide_registers_gives_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     quant, rng = QUANT_TYPES[name], np.random.default_rng(9)
     rows = np.stack([kind(rng) for kind in MODEST + EXTREME])
-    kernel = getattr(k_quants if name.endswith("_k") else simple, f"quantize_{name}")
+    kernel = fresh_kernel(name)
     monkeypatch.setattr(lanes.llvm, "get_host_cpu_name", lambda: "generic")
     monkeypatch.setattr(lanes.llvm, "get_host_cpu_features", llvmlite.binding.FeatureMap)
     out = np.zeros((len(rows), quant.row_bytes(ROW)), np.uint8)
-    lanes.BlockKernel(kernel.body, kernel.elements, kernel.size)(rows, out)
+    kernel(rows, out)
     np.testing.assert_array_equal(out, ggml_bytes(quant, rows))
 
 
@@ -276,13 +283,15 @@ def test_rows_that_end_within_a_vector(name: str, row_length: int) -> None:
     np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", COMPILED)
 def test_threads_on_tiles_give_the_same_bytes(name: str) -> None:
-    quant, rng = QUANT_TYPES[name], np.random.default_rng(6)
+    """From the first call on, which compiles."""
+    quant, rng, kernel = QUANT_TYPES[name], np.random.default_rng(6), fresh_kernel(name)
     tiles = [np.stack([normal(rng) for _ in range(64)]) for _ in range(24)]
+    outs = [np.zeros((64, quant.row_bytes(ROW)), np.uint8) for _ in tiles]
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(quant.quantize, tiles))
-    for tile, data in zip(tiles, made, strict=True):
+        list(pool.map(kernel, tiles, outs))
+    for tile, data in zip(tiles, outs, strict=True):
         np.testing.assert_array_equal(data, ggml_bytes(quant, tile))
 
 
