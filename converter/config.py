@@ -87,6 +87,8 @@ def describe(problem: Any) -> str:
     if problem["type"] == "literal_error":
         allowed = [choice.strip("'") for choice in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return f"{place}: {problem['input']!r} is not a value{nearest(str(problem['input']), allowed)}"
+    if problem["type"] == "model_type":
+        return f"{place}: {problem['input']!r} found; a mapping of {', '.join(SECTIONS[str(last)].model_fields)} expected"
     return f"{place}: {problem['input']!r} found; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

@@ -1,0 +1,120 @@
+"""YAML: every shipped example runs, options override, and mistakes are answered with their place and the nearest name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from gguf import GGUFReader
+
+from command_line import convert, refusal
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory from which the paths of the examples lead to the sample model."""
+    (tmp_path / "tests" / "fixtures").mkdir(parents=True)
+    (tmp_path / "tests" / "fixtures" / "sample").symlink_to(ROOT / "tests" / "fixtures" / "sample")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run_as_their_first_line_says(here: Path, example: Path) -> None:
+    shutil.copytree(ROOT / "configs", here / "configs")
+    command = example.read_text().splitlines()[0].split("convert ", 1)[1].split()
+    outcome = convert(*command)
+    assert outcome.code == 0, outcome.err
+    output = here / yaml.safe_load(example.read_text())["output_path"]
+    assert str(output.name) in outcome.out
+    assert "verified in " in outcome.out
+    assert len(GGUFReader(output).tensors) == 39
+
+
+def write(path: Path, **content: Any) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_options_override_the_file(here: Path) -> None:
+    file = write(here / "run.yaml", model={"model_name": "nowhere"}, method="q8_0", output_path="from-file.gguf")
+    options = (
+        "--model",
+        "tests/fixtures/sample",
+        "--method",
+        "q5_0",
+        "--output",
+        "from-option.gguf",
+        "--verify",
+        "none",
+    )
+    assert convert("--config", file, *options).code == 0
+    assert not (here / "from-file.gguf").exists()
+    kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(here / "from-option.gguf").tensors}
+    assert kinds["blk.0.ffn_up.weight"] == "Q5_0"
+
+
+def test_the_weights_are_rounded_to_torch_dtype_first(here: Path) -> None:
+    kwargs = {"torch_dtype": "float16"}
+    model = {"model_name": "tests/fixtures/sample", "model_kwargs": kwargs}
+    file = write(here / "run.yaml", model=model, method="f32", output_path="rounded.gguf")
+    assert convert("--config", file, "--verify", "none").code == 0
+    plain = ("--model", "tests/fixtures/sample", "--method", "f32", "--output", "plain.gguf", "--verify", "none")
+    assert convert(*plain).code == 0
+    rounded, exact = (GGUFReader(here / name).tensors for name in ("rounded.gguf", "plain.gguf"))
+    for ours, source in zip(rounded, exact, strict=True):
+        assert (ours.data == source.data.astype("float16").astype("float32")).all(), ours.name
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ({"method": "q4_0"}, "model: missing; it is required"),
+        ({"model": {}, "method": "q4_0"}, "model.model_name: missing; it is required"),
+        ({"model": {"model_name": "x"}}, "method: missing; it is required"),
+        ({"model": {"model_name": "x"}, "methd": "q4_0"}, "method: missing; it is required"),
+        ({"model": {"model_name": "x"}, "method": "q4_0", "outputpath": "y"}, "outputpath: unknown key; did you mean "
+         "'output_path'?"),
+        ({"model": {"model_nam": "x", "model_name": "x"}, "method": "q4_0"}, "model.model_nam: unknown key; did you mean "
+         "'model_name'?"),
+        ({"model": {"model_name": "x", "model_kwargs": {"dtype": "float16"}}, "method": "q4_0"},
+         "model.model_kwargs.dtype: unknown key; did you mean 'torch_dtype'?"),
+        ({"model": {"model_name": "x", "model_kwargs": {"torch_dtype": "fp16"}}, "method": "q4_0"},
+         "model.model_kwargs.torch_dtype: 'fp16' is not a value; did you mean 'float16'?"),
+        ({"model": {"model_name": "x"}, "method": "q4_0", "output_format": "ggml"},
+         "output_format: 'ggml' is not a value; did you mean 'gguf'?"),
+        ({"model": {"model_name": "x"}, "method": "q4_0", "batch_size": 0},
+         "batch_size: 0 found; input should be greater than 0"),
+        ({"model": {"model_name": "x"}, "method": 4}, "method: 4 found; input should be a valid string"),
+        ({"model": "x", "method": "q4_0"}, "model: 'x' found; a mapping of model_name, tokenizer_name, "
+         "model_kwargs expected"),
+    ],
+)  # fmt: skip
+def test_mistakes(tmp_path: Path, content: dict[str, Any], expected: str) -> None:
+    file = write(tmp_path / "run.yaml", **content)
+    assert refusal("--config", file, code=2) == f"{file}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "a mapping with model and method expected, NoneType found"),
+        ("- a\n", "a mapping with model and method expected, list found"),
+        ("a: [", "not YAML: "),
+        ("model: !!python/object/apply:os.system ['true']", "not YAML: "),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    assert refusal("--config", file, code=2).startswith(f"{file}: {expected}")
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    assert refusal("--config", tmp_path / "no.yaml", code=2).startswith(f"{tmp_path}/no.yaml: cannot be read: ")
