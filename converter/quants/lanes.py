@@ -157,8 +157,9 @@ class Lanes:
         return Lanes(self.builder, self.builder.bitcast(self.value, ir.IntType(len(self))))
 
     def first(self) -> Lanes:
-        """Of a mask: index of the first lane that is set, an int64; one must be."""
-        return Lanes(self.builder, self.builder.zext(self.builder.cttz(self.packed().value, _I1(1)), _I64))
+        """Of a mask with a power of two lanes: index of the first that is set, an int64; 0 if none is."""
+        zeros_below = self.builder.cttz(self.packed().value, _I1(0))
+        return Lanes(self.builder, self.builder.zext(zeros_below, _I64)) & (len(self) - 1)
 
     def _converted(self, operation: str, element: Any) -> Lanes:
         return Lanes(self.builder, getattr(self.builder, operation)(self.value, self._same_length(element)))
