@@ -177,6 +177,7 @@ def convert(
             source=source,
             tokenizer=Path(tokenizer or source),
             method=chosen.name,
+            pre=pre,
             threads=threads,
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
