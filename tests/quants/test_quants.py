@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -293,6 +295,19 @@ def test_threads_on_tiles_give_the_same_bytes(name: str) -> None:
         list(pool.map(kernel, tiles, outs))
     for tile, data in zip(tiles, outs, strict=True):
         np.testing.assert_array_equal(data, ggml_bytes(quant, tile))
+
+
+def test_the_gil_is_released_while_a_kernel_runs() -> None:
+    """Another thread goes on, every millisecond, during one call of some thirty milliseconds."""
+    quant, rows = QUANT_TYPES["q6_k"], np.ones((16, 1 << 20), np.float32)
+    out = quant.quantize(rows)
+    worker = threading.Thread(target=quant.quantize, args=(rows, out))
+    turns = 0
+    worker.start()
+    while worker.is_alive():
+        time.sleep(0.001)
+        turns += 1
+    assert turns > 5
 
 
 @pytest.mark.parametrize("name", OWN)
