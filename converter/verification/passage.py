@@ -49,7 +49,7 @@ Dear Martha, thank you for the seeds and for the long letter. The tomatoes came 
 climbing over the fence, and something I did not plant has taken the corner by the gate. I have decided to like it. \
 If the weather holds we will walk to the lake on Sunday; bring your brother, and bring good shoes.
 
-Шёл мелкий дождь, и улица была пуста. 今日は朝から雨が降っていて、図書館には誰もいません。 天气很好，我们去公园散步吧。
+Идёт дождь. 今日は雨。 天气很好。
 
 Name      Qty   Price    Total
 apples     12    0.35     4.20

@@ -138,7 +138,7 @@ def verify(
             return finished(result, f"{path.name} is not usable: {error}", started)
     measured = {name: figures[name] for name in FIGURES}
     result = replace(result, thresholds=limits, **measured)
-    excesses = limits.exceeded_by(measured)
+    excesses = limits.exceeded_by(measured, loaded["vocab_size"])
     over = f"over {figures['positions']:,} tokens"
     if excesses:
         return finished(result, f"{path.name} is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
