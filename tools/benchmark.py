@@ -1,13 +1,21 @@
-"""Speed, as ratios measured in one run: ``python tools/benchmark.py kernels``.
+"""Speed, as ratios measured in one run: ``python tools/benchmark.py kernels`` and ``… model``.
 
 The machine may be shared, so each contender runs in turn, round after round, and its best round counts.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import struct
+import subprocess
+import sys
+import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
+from pathlib import Path
 
 import click
 import numpy as np
@@ -77,6 +85,158 @@ def kernels(names: tuple[str, ...], rounds: int) -> None:
                 f"{name:8}{first * 1000:>9.0f} ms{speed['ggml']:>8.2f}{speed['ours']:>8.2f}"
                 f"{speed['ours'] / speed['ggml']:>7.1f}x{together:>11.2f}{speed['back']:>12.2f}"
             )
+
+
+#: A 1.1-billion-parameter Llama, in the shape of TinyLlama.
+LAYERS, WIDTH, FEED_FORWARD, KV_WIDTH, VOCABULARY = 22, 2048, 5632, 256, 32000
+
+#: The command, and the same without waiting for the disk, which llama.cpp's tools don't do either.
+OURS = "from converter.cli import main; main()"
+OURS_UNSYNCED = "import os; os.fsync = os.fdatasync = lambda descriptor: None; " + OURS
+QUANTIZE = """
+import ctypes, sys, llama_cpp
+parameters = llama_cpp.llama_model_quantize_default_params()
+parameters.ftype, parameters.nthread = int(sys.argv[3]), int(sys.argv[4])
+sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(parameters)))
+"""
+
+
+@main.command()
+@click.option("--methods", default="q4_0,q8_0", show_default=True)
+@click.option("--rounds", default=3, show_default=True, help="Times each contender runs; the best counts.")
+@click.option("--threads", default=2, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("build/benchmark"), show_default=True)
+@click.option(
+    "--llama-cpp",
+    type=click.Path(exists=True, path_type=Path),
+    help="A llama.cpp source tree, whose convert_hf_to_gguf.py then makes the first of the two steps.",
+)
+def model(methods: str, rounds: int, threads: int, folder: Path, llama_cpp: Path | None) -> None:
+    """A 1.1B-parameter bfloat16 Llama from safetensors to each of METHODS, whole processes, caches warm.
+
+    The peer is llama.cpp's route: to an f16 GGUF with its converter (where --llama-cpp is given; otherwise ours makes
+    the file, untimed), then llama_model_quantize. Its q8_0 goes straight there with the converter.
+    """
+    from converter.recipes import METHODS
+
+    source, f16, output = folder / "model", folder / "f16.gguf", folder / "out.gguf"
+    if not (source / "tokenizer.json").exists():
+        # In a process of its own: what this one has ever held would count as the peak of those it starts.
+        run([sys.executable, __file__, "checkpoint", str(source)])
+    convert = ["--model", str(source), "--output", str(output), "--verify", "none", "--quiet", "--overwrite"]
+    convert += ["--threads", str(threads), "--method"]
+    first = f16 if llama_cpp else None
+    if first is None:
+        run([sys.executable, "-c", OURS, *convert[:2], "--output", str(f16), *convert[4:], "f16"])
+    click.echo(f"{'':34}{'seconds':>9}{'peak MB':>9}{'ours':>9}")
+    for method in methods.split(","):
+        script = [sys.executable, str(llama_cpp / "convert_hf_to_gguf.py"), str(source)] if llama_cpp else []
+        contenders = {
+            f"{method}, as llama.cpp (no sync)": [[sys.executable, "-c", OURS_UNSYNCED, *convert, method]],
+            f"{method}, safely on the disk": [[sys.executable, "-c", OURS, *convert, method]],
+        }
+        quantize = [sys.executable, "-c", QUANTIZE, str(f16), str(output)]
+        quantize += [str(int(METHODS[method].file_type)), str(threads)]
+        contenders["llama_model_quantize from f16"] = [quantize]
+        if script and method == "q8_0":
+            contenders["llama.cpp's converter to q8_0"] = [[*script, "--outtype", "q8_0", "--outfile", str(output)]]
+        elif script:
+            to_f16 = [*script, "--outtype", "f16", "--outfile", str(f16)]
+            contenders["llama.cpp's two steps"] = [to_f16, quantize]
+            run(to_f16)
+        best = {name: (float("inf"), 0.0) for name in contenders}
+        for _ in range(rounds):
+            for name, commands in contenders.items():
+                output.unlink(missing_ok=True)
+                os.sync()
+                measured = [run(command) for command in commands]
+                seconds = sum(one for one, _ in measured)
+                best[name] = min(best[name], (seconds, max(peak for _, peak in measured)))
+        ours = next(iter(best.values()))[0]
+        for name, (seconds, peak) in best.items():
+            click.echo(f"{name:34}{seconds:>9.2f}{peak:>9.0f}{seconds / ours:>8.1f}x")
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Wall time of a command in seconds, and its peak resident set in MB."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    messages = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise click.ClickException(f"{command[:3]} failed: {messages.decode(errors='replace')[-2000:]}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+@main.command(hidden=True)
+@click.argument("folder", type=click.Path(path_type=Path))
+def checkpoint(folder: Path) -> None:
+    """Write a checkpoint of random bfloat16 weights with a tokenizer of full size trained on the standard library."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, WIDTH)}
+    for layer in range(LAYERS):
+        block = {
+            "input_layernorm": (WIDTH,),
+            "self_attn.q_proj": (WIDTH, WIDTH),
+            "self_attn.k_proj": (KV_WIDTH, WIDTH),
+            "self_attn.v_proj": (KV_WIDTH, WIDTH),
+            "self_attn.o_proj": (WIDTH, WIDTH),
+            "post_attention_layernorm": (WIDTH,),
+            "mlp.gate_proj": (FEED_FORWARD, WIDTH),
+            "mlp.up_proj": (FEED_FORWARD, WIDTH),
+            "mlp.down_proj": (WIDTH, FEED_FORWARD),
+        }
+        shapes |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in block.items()}
+    shapes |= {"model.norm.weight": (WIDTH,), "lm_head.weight": (VOCABULARY, WIDTH)}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    random = np.random.default_rng(0)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for shape in shapes.values():
+            weights = random.standard_normal(prod(shape), np.float32) * np.float32(0.02)
+            file.write((weights.view(np.uint32) >> 16).astype(np.uint16).tobytes())
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": WIDTH,
+        "intermediate_size": FEED_FORWARD,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
+    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern + r"|\s+(?!\S)|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    tokenizer.train([str(path) for path in sources], trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
 
 
 if __name__ == "__main__":
