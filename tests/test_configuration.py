@@ -1,4 +1,4 @@
-"""YAML: every shipped example runs, options override, and mistakes are answered with their place and the nearest name."""
+"""YAML: every shipped example runs, options override, mistakes are answered with their place and a valid name."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from gguf import GGUFReader
-
 from command_line import convert, refusal
+from gguf import GGUFReader
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
@@ -81,8 +80,8 @@ def test_the_weights_are_rounded_to_torch_dtype_first(here: Path) -> None:
         ({"model": {"model_name": "x"}, "methd": "q4_0"}, "method: missing; it is required"),
         ({"model": {"model_name": "x"}, "method": "q4_0", "outputpath": "y"}, "outputpath: unknown key; did you mean "
          "'output_path'?"),
-        ({"model": {"model_nam": "x", "model_name": "x"}, "method": "q4_0"}, "model.model_nam: unknown key; did you mean "
-         "'model_name'?"),
+        ({"model": {"model_nam": "x", "model_name": "x"}, "method": "q4_0"}, "model.model_nam: unknown key; did you "
+         "mean 'model_name'?"),
         ({"model": {"model_name": "x", "model_kwargs": {"dtype": "float16"}}, "method": "q4_0"},
          "model.model_kwargs.dtype: unknown key; did you mean 'torch_dtype'?"),
         ({"model": {"model_name": "x", "model_kwargs": {"torch_dtype": "fp16"}}, "method": "q4_0"},

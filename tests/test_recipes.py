@@ -6,7 +6,7 @@ from pathlib import Path
 
 import llama_cpp_oracle
 import pytest
-from models import write_model
+from checkpoint_builder import write_model
 
 from converter import convert
 from converter.recipes import METHODS

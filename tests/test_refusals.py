@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkpoint_builder import write_model
 from command_line import refusal
-from models import write_model
 from safetensors.numpy import load_file, save_file
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models import write_model
+from checkpoint_builder import write_model
 
 from converter import convert
 from converter.errors import CheckpointError

@@ -1,0 +1,55 @@
+"""Each family against transformers (logits) and llama.cpp's two-step route (bytes)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import llama_cpp_oracle
+import numpy as np
+import pytest
+from checkpoint_builder import write_model
+from numpy.typing import NDArray
+from variation import COMPARED_IN_BYTES, VARIATIONS
+
+from converter import convert
+from converter.recipes import METHODS
+
+TOKENS = [0, *np.random.default_rng(7).integers(2, 500, 95).tolist()]
+
+
+def transformers_logits(directory: Path, model: str) -> NDArray[np.float32]:
+    import torch
+    import transformers
+
+    loaded = getattr(transformers, model).from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        return loaded(torch.tensor([TOKENS])).logits[0].numpy()
+
+
+def mean_divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Mean KL(expected || found) in nats over all positions."""
+    logs = [x - np.log(np.exp(x - x.max(-1, keepdims=True)).sum(-1, keepdims=True)) - x.max(-1, keepdims=True)
+            for x in (expected.astype(np.float64), found.astype(np.float64))]  # fmt: skip
+    return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean())
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_logits(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", name)
+    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+    expected = transformers_logits(model, VARIATIONS[name].model)
+    found = llama_cpp_oracle.logits(file, TOKENS)[:, : expected.shape[1]]
+    assert np.std(expected) > 0.5, "logits too flat to prove anything"
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert error < 3e-3, f"logits differ by {error:.2e} of the largest"
+    assert mean_divergence(expected, found) < 1e-5
+
+
+@pytest.mark.parametrize("name", COMPARED_IN_BYTES)
+def test_bytes(name: str, tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model", name)
+    file = convert(model, "f32", tmp_path / "reference.gguf", verify="none").output
+    for method in METHODS.values():
+        ours = convert(model, method.name, tmp_path / f"{method.name}.gguf", verify="none").output
+        llama_cpp_oracle.quantize(file, tmp_path / "two-step.gguf", method.file_type)
+        assert llama_cpp_oracle.tensors(ours) == llama_cpp_oracle.tensors(tmp_path / "two-step.gguf"), method.name
