@@ -8,6 +8,7 @@ one written.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from converter.vocabs.structure import GPT2, PUNCTUATION_RUNS, canonical_regex
@@ -23,21 +24,27 @@ def _words(digits: str, letters: str = r"[^\r\n\p{L}\p{N}]?\p{L}+", tail: str = 
     return f"{_CONTRACTIONS}|{letters}|{digits}|{tail}"
 
 
-# Words that end where lower case meets upper case, as in o200k. The classes are Unicode's; ``ending`` follows a word.
-def _cased(digits: str, ending: str = "", slash: str = "/") -> str:
-    upper, lower = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+def _cased(digits: str, upper: str, lower: str, ending: str = "") -> str:
+    """Words that end where lower case meets upper case, as in o200k; ``ending`` may follow a word."""
     return (
         rf"[^\r\n\p{{L}}\p{{N}}]?{upper}*{lower}+{ending}|[^\r\n\p{{L}}\p{{N}}]?{upper}+{lower}*{ending}"
-        rf"|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n{slash}]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        rf"|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
     )
 
+
+# Upper and lower case as the tokenizers mean them, and as llama.cpp tells them apart: in ASCII only.
+_CASES = (r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]")
+_ASCII_CASES = (r"((?=[\p{L}])([^a-z]))", r"((?=[\p{L}])([^A-Z]))")
+_ASCII_CASES_AND_MARKS = (r"((?=[\p{L}\p{M}])([^a-z]))", r"((?=[\p{L}\p{M}])([^A-Z]))")
+_CASE_LIMIT = "llama.cpp tells upper from lower case in ASCII only: words of other scripts may be cut elsewhere"
 
 LLAMA3 = _words(_THREE_DIGITS)
 QWEN2 = _words(_DIGIT)
 _LETTERS_AND_MARKS = r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+"
 QWEN35 = _words(_DIGIT, _LETTERS_AND_MARKS, _TAIL.replace(r"[^\s\p{L}\p{N}]", r"[^\s\p{L}\p{M}\p{N}]"))
-TEKKEN = _cased(_DIGIT)
-GPT4O = _cased(_THREE_DIGITS, f"{_CONTRACTIONS}?")
+_ENDING = f"{_CONTRACTIONS}?"
+TEKKEN = _cased(_DIGIT, *_CASES)
+GPT4O = _cased(_THREE_DIGITS, *_CASES, _ENDING)
 _BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
 _BLOOM_FLAT = " ?[^(\\s|.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c)]+"
 _KANA_AND_HAN = "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"
@@ -79,6 +86,8 @@ class PreTokenizer:
         ignore_merges: a word that is a token is taken whole.
         clean_spaces: the space before punctuation is removed when text is written.
         byte_level: works on bytes spelled with printable letters; the others cannot stand for a byte-level BPE.
+        runs: the steps llama.cpp really runs, where they are only close to the structure's.
+        limit: what differs then, as a sentence.
     """
 
     names: tuple[str, ...]
@@ -86,11 +95,13 @@ class PreTokenizer:
     ignore_merges: bool = False
     clean_spaces: bool = True
     byte_level: bool = True
+    runs: Steps = ()
+    limit: str = ""
 
 
-def _row(names: str, *structures: Steps, **flags: bool) -> PreTokenizer:
+def _row(names: str, *structures: Steps, runs: Steps = (), limit: str = "", **flags: bool) -> PreTokenizer:
     spelled = tuple(tuple(step if step[0] == "<" else canonical_regex(step) for step in steps) for steps in structures)
-    return PreTokenizer(tuple(names.split()), spelled, **flags)
+    return PreTokenizer(tuple(names.split()), spelled, runs=runs, limit=limit, **flags)
 
 
 _DIGITS_THEN_GPT2 = (_DIGIT, GPT2)
@@ -114,9 +125,29 @@ PRE_TOKENIZERS: tuple[PreTokenizer, ...] = (
     _row("roberta-bpe jina-v1-en jina-v2-code", (GPT2,)),
     _row("starcoder refact codeshell exaone minerva-7b mellum2", _DIGITS_THEN_GPT2),
     _row("smollm command-r", _DIGITS_THEN_GPT2, clean_spaces=False),
-    _row("tekken", (TEKKEN,), ignore_merges=True, clean_spaces=False),
-    _row("gpt-4o llama4 kanana2 talkie minimax-m2", (GPT4O,), clean_spaces=False),
-    _row("granite-embed-multi-97m", (GPT4O,), ignore_merges=True, clean_spaces=False),
+    _row(
+        "tekken",
+        (TEKKEN,),
+        ignore_merges=True,
+        clean_spaces=False,
+        runs=(_cased(_DIGIT, *_ASCII_CASES),),
+        limit=_CASE_LIMIT,
+    ),
+    _row(
+        "gpt-4o llama4 kanana2 talkie minimax-m2",
+        (GPT4O,),
+        clean_spaces=False,
+        runs=(_cased(_THREE_DIGITS, *_ASCII_CASES, _ENDING),),
+        limit=_CASE_LIMIT,
+    ),
+    _row(
+        "granite-embed-multi-97m",
+        (GPT4O,),
+        ignore_merges=True,
+        clean_spaces=False,
+        runs=(_cased(_THREE_DIGITS, *_ASCII_CASES_AND_MARKS, _ENDING),),
+        limit=_CASE_LIMIT,
+    ),
     _row("deepseek-v3 hunyuan-dense joyai-llm hy_v4", _DEEPSEEK3, clean_spaces=False),
     _row(
         "deepseek-llm",
@@ -153,14 +184,20 @@ PRE_TOKENIZERS: tuple[PreTokenizer, ...] = (
             ),
         ),
     ),
-    _row("superbpe", (_DIGITS, r"(?=(\d{3})+(?!\d))"), clean_spaces=False),
+    _row(
+        "superbpe",
+        (_DIGITS, r"(?=(\d{3})+(?!\d))"),
+        clean_spaces=False,
+        runs=(_DIGITS, r"(?=([0-9]{3})+(?![0-9]))"),
+        limit="llama.cpp groups by three only the digits 0 to 9",
+    ),
     _row("tiny_aya cohere2moe", (_GROUPED_FROM_THE_RIGHT, GPT4O), clean_spaces=False),
     _row(
         "spark2_5",
         (_THREE_DIGITS, _KANA_AND_HAN, _DEEPSEEK_WORDS + r"|[\r\n]|\s+(?!\S)|\s+", _DIGIT),
         clean_spaces=False,
     ),
-    _row("youtu", (_YOUTU_BLOCKS, _cased(_DIGIT, f"{_CONTRACTIONS}?")), ignore_merges=True, clean_spaces=False),
+    _row("youtu", (_YOUTU_BLOCKS, _cased(_DIGIT, *_CASES, _ENDING)), ignore_merges=True, clean_spaces=False),
     _row(
         "chameleon",
         (
@@ -196,11 +233,12 @@ def candidates(steps: Steps, *, ignore_merges: bool, clean_spaces: bool | None) 
     return tuple(row.names[0] for row in rows)
 
 
-def ignores_merges(name: str) -> bool:
-    """Whether llama.cpp takes a word that is a token whole under this name."""
-    return any(row.ignore_merges for row in PRE_TOKENIZERS if name in row.names)
+def approximation(name: str, steps: Steps) -> tuple[Steps, str] | None:
+    """The steps llama.cpp runs in place of these under this name, and what differs, where they are only close."""
+    row = next((row for row in PRE_TOKENIZERS if name in row.names and row.runs and steps in row.structures), None)
+    return (row.runs, row.limit) if row else None
 
 
-def other_names(tried: tuple[str, ...]) -> tuple[str, ...]:
+def other_names(tried: Collection[str]) -> tuple[str, ...]:
     """One name of every other behaviour a byte-level vocabulary could have."""
     return tuple(row.names[0] for row in PRE_TOKENIZERS if row.byte_level and not set(row.names) & set(tried))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from gguf import TokenType
 from converter.errors import VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
 from converter.vocabs import pretokenizers, structure
-from converter.vocabs.files import TokenizerFiles, read_tokenizer_files
+from converter.vocabs.files import read_tokenizer_files
 from converter.vocabs.header import write_vocabulary
 from converter.vocabs.probe import probe_texts
 from converter.vocabs.reading import read_files
@@ -87,25 +87,23 @@ def prove(vocabulary: Vocabulary, directory: Path) -> TokenizerProof:
     Raises:
         VocabularyError: under no name do the two agree; the message shows the first text that differs.
     """
-    files = read_tokenizer_files(directory)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "vocabulary.gguf"
         write_vocabulary(path, vocabulary)
-        trial = _Trial(path, vocabulary, files)
-        found = trial.first_agreeing(vocabulary.candidates or (vocabulary.pre,) if vocabulary.pre else ())
-        if not found and not vocabulary.given and vocabulary.model == "gpt2":
-            others = pretokenizers.other_names(vocabulary.candidates)
-            for start in range(0, len(others), BATCH):
-                found = trial.first_agreeing(others[start : start + BATCH])
-                if found:
-                    break
+        trial = _Trial(path, vocabulary, directory)
+        found = None
+        for names in _batches(vocabulary):
+            if found := trial.first_agreeing(names):
+                break
     if found:
         name, limits = found
         return TokenizerProof(replace(vocabulary, pre=name), len(trial.texts), True, limits=limits)
     if vocabulary.given:
         return TokenizerProof(vocabulary, len(trial.texts), False, trial.difference)
+    if trial.difference is None:
+        raise VocabularyError(f"{directory}: llama.cpp does not load this vocabulary: {trial.failure}")
     raise VocabularyError(
-        f"{directory}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest} "
+        f"{directory}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
         f"{trial.difference}; --pre NAME overrides"
     )
 
@@ -120,17 +118,37 @@ def prove_file(path: Path, directory: Path) -> TokenizerProof:
     Raises:
         VocabularyError: llama.cpp cannot load the file's vocabulary.
     """
-    from gguf import GGUFReader, Keys
-
-    tokens = GGUFReader(path).get_field(Keys.Tokenizer.LIST)
-    if tokens is None:
-        raise VocabularyError(f"{path}: no {Keys.Tokenizer.LIST}; the file holds no vocabulary")
-    vocabulary = read_files(directory, len(tokens.data))
-    trial = _Trial(path, vocabulary, read_tokenizer_files(directory))
-    found = trial.first_agreeing(("",))
+    try:
+        loaded = _load(path, [""], [], 0)[0]
+    except IsolatedFailure as error:
+        raise VocabularyError(f"{path}: llama.cpp does not survive loading the file: {error}") from error
+    if loaded is None:
+        raise VocabularyError(f"{path}: llama.cpp does not load the file's vocabulary; convert the model again")
+    vocabulary = read_files(directory, loaded["tokens"])
+    trial = _Trial(path, vocabulary, directory)
+    found = trial.first_agreeing([""])
     return TokenizerProof(
         vocabulary, len(trial.texts), found is not None, trial.difference, limits=found[1] if found else ()
     )
+
+
+def _batches(vocabulary: Vocabulary) -> Iterator[list[str]]:
+    """Names to try, in order; those of one batch are tried in one process."""
+    likely = [name for name in dict.fromkeys((vocabulary.pre, *vocabulary.candidates)) if name]
+    yield likely[:1]
+    if vocabulary.given or vocabulary.model != "gpt2":
+        return
+    names = [*likely[1:], *pretokenizers.other_names(likely)]
+    for start in range(0, len(names), BATCH):
+        yield names[start : start + BATCH]
+
+
+def _load(path: Path, names: Sequence[str], texts: list[str], whole: int) -> list[dict[str, Any] | None]:
+    """llama.cpp's answers (``native.tokenize``). Raises IsolatedFailure where it ends its process."""
+    answers: list[dict[str, Any] | None] = run_isolated(
+        "converter.vocabs.native:tokenize", path=str(path), names=list(names), texts=texts, whole=whole
+    )
+    return answers
 
 
 @dataclass(frozen=True)
@@ -145,14 +163,16 @@ class _Level:
 class _Trial:
     """One file, one source, and the texts both tokenize."""
 
-    def __init__(self, path: Path, vocabulary: Vocabulary, files: TokenizerFiles) -> None:
+    def __init__(self, path: Path, vocabulary: Vocabulary, directory: Path) -> None:
         self.path = path
         self.texts = probe_texts(vocabulary.special_texts, _words(vocabulary))
         self.nearest = ""
+        self.failure = "its log says why"
         self.difference: Difference | None = None
         self._fewest = len(self.texts) * 2
         self._vocabulary = vocabulary
-        self._files = files
+        self._directory = directory
+        self._steps: tuple[str, ...] = ()
         self._source: Reference | None = None
         self._levels: list[_Level] = []
 
@@ -161,29 +181,42 @@ class _Trial:
         if not names:
             return None
         with ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(
-                run_isolated,
-                "converter.vocabs.native:tokenize",
-                path=str(self.path), names=list(names), texts=self.texts, whole=WHOLE,
-            )  # fmt: skip
+            answers = pool.submit(self._ask, names)
+            # llama.cpp starts meanwhile.
             if self._source is None:
-                self._source = open_reference(self._files)
+                files = read_tokenizer_files(self._directory)
+                self._steps = structure.steps(files.tokenizer)
+                self._source = open_reference(files)
                 self._levels.append(self._level(None))
-            try:
-                results: list[dict[str, Any] | None] = answers.result()
-            except IsolatedFailure as error:
-                raise VocabularyError(
-                    f"{self.path.name}: llama.cpp does not survive this vocabulary: {error}"
-                ) from error
+            results = answers.result()
         for name, result in zip(names, results, strict=True):
             if result is not None and (limits := self._compare(name, result)) is not None:
                 return name, limits
         return None
 
+    def _ask(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
+        """Answers for the names; where one of them ends llama.cpp's process, the others still get theirs."""
+        try:
+            return _load(self.path, names, self.texts, WHOLE)
+        except IsolatedFailure as error:
+            self.failure = str(error)
+            return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name])]
+
     def _level(self, limit: str | None) -> _Level:
         assert self._source is not None
         ids = self._source.encode(self.texts, add_special=False)
         return _Level(ids, self._source.encode(self.texts[:WHOLE], add_special=True), limit)
+
+    def _levels_of(self, name: str) -> list[_Level]:
+        """The source, the source without what llama.cpp lacks, and that with the steps llama.cpp runs under a name."""
+        assert self._source is not None
+        if len(self._levels) == 1:
+            self._levels += [self._level(limit) for limit in self._source.relaxations()]
+        close = pretokenizers.approximation(name, self._steps)
+        if not close:
+            return self._levels
+        self._source.run_instead(close[0])
+        return [*self._levels, self._level(close[1])]
 
     def _compare(self, name: str, result: dict[str, Any]) -> tuple[str, ...] | None:
         """Limits that explain every difference, or None where one remains; the first such is kept."""
@@ -194,12 +227,10 @@ class _Trial:
             for number, ids in enumerate(getattr(source, kind))
             if ids != result[kind][number]
         ]
-        if differing and len(self._levels) == 1:
-            assert self._source is not None
-            self._levels += [self._level(limit) for limit in self._source.relaxations()]
+        levels = self._levels_of(name) if differing else []
         limits, unexplained = [], []
         for kind, number in differing:
-            level = next((lvl for lvl in self._levels if getattr(lvl, kind)[number] == result[kind][number]), None)
+            level = next((lvl for lvl in levels if getattr(lvl, kind)[number] == result[kind][number]), None)
             if level is None:
                 unexplained.append((kind, number))
             elif level.limit not in limits:

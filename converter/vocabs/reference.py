@@ -30,6 +30,10 @@ class Reference(ABC):
         """
         yield from ()
 
+    def run_instead(self, steps: tuple[str, ...]) -> None:
+        """Split text by these steps (``structure.steps``) from now on."""
+        raise NotImplementedError
+
 
 def open_reference(files: TokenizerFiles) -> Reference:
     """The tokenizer of tokenizer.json, or of tokenizer.model where there is no other."""
@@ -68,8 +72,8 @@ class TokenizerJson(Reference):
 
         normalizers = structure.normalizers(self._source)
         if any(part.get("type") == "NFC" for part in normalizers):
-            kept = [part for part in normalizers if part.get("type") != "NFC"]
-            self._set("normalizer", {"type": "Sequence", "normalizers": kept})
+            normalizers = [part for part in normalizers if part.get("type") != "NFC"]
+            self._set("normalizer", {"type": "Sequence", "normalizers": normalizers})
             yield "llama.cpp does not compose characters (NFC) as the source does: decomposed text gets other tokens"
 
         stripping = [token for token in self._added if token.lstrip or token.rstrip]
@@ -83,12 +87,21 @@ class TokenizerJson(Reference):
             )
 
         parts = structure.pre_tokenizers(self._source)
-        if any(part.get("type") == "Metaspace" and part.get("prepend_scheme") == "first" for part in parts):
-            always = [
-                {**part, "prepend_scheme": "always"} if part.get("type") == "Metaspace" else part for part in parts
-            ]
-            self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": always})
-            yield "llama.cpp adds a space after every special token, the source only at the start of the text"
+        if any(part.get("type") == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in parts):
+            # Metaspace adds its space only where none is, and with "first" only to the text as a whole. llama.cpp
+            # adds one to the text and after every special token, whatever follows, as sentencepiece does.
+            replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+            prepend = {"type": "Prepend", "prepend": "▁"}
+            self._set("normalizer", {"type": "Sequence", "normalizers": [*normalizers, prepend, replace]})
+            kept = [{**part, "prepend_scheme": "never"} if part.get("type") == "Metaspace" else part for part in parts]
+            self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": kept})
+            yield "llama.cpp adds a space also before a text that starts with one and after special tokens"
+
+    def run_instead(self, steps: tuple[str, ...]) -> None:
+        split = {"type": "Split", "behavior": "Isolated", "invert": False}
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+        parts = [*({**split, "pattern": {"Regex": step}} for step in steps), byte_level]
+        self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": parts})
 
     def _set(self, name: str, description: dict[str, Any]) -> None:
         """Replace a component. The library builds one from its description only when unpickling."""
@@ -110,9 +123,10 @@ class Sentencepiece(Reference):
             self._processor = SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError) as error:
             raise VocabularyError(f"{path}: not a model the sentencepiece library can read; fetch it again") from error
-        # Control and unknown pieces are special tokens to transformers; the library alone takes their text for text.
+        # Unknown, control and user-defined pieces are matched whole, as in transformers' conversion of such a model
+        # (convert_slow_tokenizer.py, SpmConverter); the library alone would take the text of the first two for text.
         pieces = enumerate(read_model_proto(path).pieces)
-        self._whole = {text: token_id for token_id, (text, _, kind) in pieces if kind in (2, 3)}
+        self._whole = {text.replace("▁", " "): token_id for token_id, (text, _, kind) in pieces if kind in (2, 3, 4)}
         self._whole |= {text: token_id for text, token_id in files.added_tokens_json.items() if type(token_id) is int}
         self._whole |= {token.content: token.id for token in files.added_tokens}
         longest_first = sorted(self._whole, key=len, reverse=True)

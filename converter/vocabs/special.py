@@ -29,7 +29,8 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
         names.setdefault("bos", names.get("cls", ""))
         names.setdefault("eos", names.get("sep", ""))
         for processor in _processors(files):
-            _READERS.get(str(processor.get("type")), _adds_nothing)(processor, names, flags)
+            if reader := _READERS.get(str(processor.get("type"))):
+                reader(processor, names, flags)
         flags.setdefault("bos", False)
     for role in ROLES:
         if isinstance(given := files.settings.get(f"add_{role}_token"), bool):
@@ -110,6 +111,7 @@ def _pieces(template: Any) -> list[tuple[str, str]]:
 
 
 _READERS = {
+    "ByteLevel": _adds_nothing,
     "RobertaProcessing": _read_roberta,
     "TemplateProcessing": _read_template,
 }
