@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import os
-import platform
+import sys
 import sysconfig
 import time
 import warnings
@@ -82,7 +82,8 @@ the topics of Python's `help()` and the docstrings of the standard library, and 
 enough to ship with a test suite, trained enough for perplexity to mean something. It knows nothing.
 
 Perplexity on `heldout.txt`: {perplexity:.3f}; `perplexity.json` says how it is defined and how the model was trained.
-The text, `heldout.txt` included, comes from Python {python}, under the license of the Python Software Foundation.
+The text, `heldout.txt` included, comes from Python {python} and is under its license.
+{copyright}
 """
 
 PERPLEXITY_DEFINITION = (
@@ -96,8 +97,7 @@ PERPLEXITY_DEFINITION = (
 def docstrings(module: Path) -> Iterator[str]:
     """The docstrings of one source file, in the order of ``ast.walk``; none if it isn't valid Python 3."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(module.read_bytes())
     except (SyntaxError, ValueError):  # the standard library's tests hold broken files on purpose
         return
@@ -115,7 +115,7 @@ def read_pages() -> dict[str, str]:
     trained on and held out.
     """
     pages = {f"topic {name}": text.strip() for name, text in sorted(topics.items())}
-    library = Path(sysconfig.get_paths()["stdlib"])
+    library = Path(sysconfig.get_path("stdlib"))
     seen: set[str] = set()
     for module in sorted(library.rglob("*.py"), key=Path.as_posix):
         name = module.relative_to(library)
@@ -205,21 +205,18 @@ def mean_loss(model: LlamaForCausalLM, rows: torch.Tensor) -> float:
 def train(config: LlamaConfig, stream: torch.Tensor, heldout: torch.Tensor, steps: int) -> LlamaForCausalLM:
     """Train from scratch on a stream of ids; weights stay in float32, products run in bfloat16.
 
-    ``heldout``, windows of ids, is only looked at: its loss is shown, nothing is chosen by it.
+    ``heldout``, windows of ids, is not trained on: its loss is shown along the way.
     """
     model = LlamaForCausalLM(config)
-    groups = [
-        {"params": [weight for weight in model.parameters() if weight.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [weight for weight in model.parameters() if weight.ndim == 1], "weight_decay": 0.0},
-    ]
+    matrices, norms = ([weight for weight in model.parameters() if weight.ndim == ndim] for ndim in (2, 1))
+    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": norms, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95))
+    warmup = max(0.05, min(0.6, 3 / steps))  # part of the steps; OneCycleLR divides by zero when that is just one
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05, cycle_momentum=False, final_div_factor=2
+        optimizer, LEARNING_RATE, total_steps=steps, pct_start=warmup, cycle_momentum=False, final_div_factor=2
     )
-    source = batches(stream, config.bos_token_id)
     with tqdm(total=steps * BATCH * CONTEXT, unit="tok", unit_scale=True) as bar:
-        for step in range(steps):
-            batch = next(source)
+        for step, batch in zip(range(steps), batches(stream, config.bos_token_id), strict=False):
             with torch.autocast("cpu", torch.bfloat16):
                 loss = model(batch, labels=batch, use_cache=False).loss
             loss.backward()
@@ -260,7 +257,6 @@ def main(arguments: list[str] | None = None) -> None:
     started = time.monotonic()
     model = train(config, stream, heldout_rows, options.steps)
     seconds = time.monotonic() - started
-
     model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(bos_token_id=bos, eos_token_id=[end, turn])
     model.save_pretrained(options.output)
@@ -287,16 +283,14 @@ def main(arguments: list[str] | None = None) -> None:
             "weight_decay": WEIGHT_DECAY,
             "threads": THREADS,
             "seconds": round(seconds, 1),
-            "python": platform.python_version(),
+            "python": sys.version.split()[0],
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
     }
     (options.output / "perplexity.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    card = MODEL_CARD.format(
-        parameters=model.num_parameters(), perplexity=record["perplexity"], python=platform.python_version()
-    )
-    (options.output / "README.md").write_text(card, encoding="utf-8")
+    facts = {**record, **record["training"], "copyright": sys.copyright.partition("\n")[0]}
+    (options.output / "README.md").write_text(MODEL_CARD.format(**facts), encoding="utf-8")
     print(f"held-out perplexity {record['perplexity']:.3f}")
 
 
