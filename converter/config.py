@@ -59,6 +59,8 @@ def read_configuration(path: Path) -> Configuration:
     """
     import yaml
 
+    from converter.recipes import find_method
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -68,9 +70,14 @@ def read_configuration(path: Path) -> Configuration:
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a mapping with model and method expected, {type(content).__name__} found")
     try:
-        return Configuration.model_validate(content)
+        configuration = Configuration.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error.errors()[0])}") from None
+    try:
+        find_method(configuration.method)
+    except UsageError as error:
+        raise UsageError(f"{path}: method: {error}") from None
+    return configuration
 
 
 def describe(problem: Any) -> str:
@@ -88,7 +95,9 @@ def describe(problem: Any) -> str:
         allowed = [choice.strip("'") for choice in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
         return f"{place}: {problem['input']!r} is not a value{nearest(str(problem['input']), allowed)}"
     if problem["type"] == "model_type":
-        return f"{place}: {problem['input']!r} found; a mapping of {', '.join(SECTIONS[str(last)].model_fields)} expected"
+        return (
+            f"{place}: {problem['input']!r} found; a mapping of {', '.join(SECTIONS[str(last)].model_fields)} expected"
+        )
     return f"{place}: {problem['input']!r} found; {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 

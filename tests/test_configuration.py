@@ -90,6 +90,7 @@ def test_the_weights_are_rounded_to_torch_dtype_first(here: Path) -> None:
          "output_format: 'ggml' is not a value; did you mean 'gguf'?"),
         ({"model": {"model_name": "x"}, "method": "q4_0", "batch_size": 0},
          "batch_size: 0 found; input should be greater than 0"),
+        ({"model": {"model_name": "x"}, "method": "q8"}, "method: method 'q8' does not exist; did you mean q8_0?"),
         ({"model": {"model_name": "x"}, "method": 4}, "method: 4 found; input should be a valid string"),
         ({"model": "x", "method": "q4_0"}, "model: 'x' found; a mapping of model_name, tokenizer_name, "
          "model_kwargs expected"),

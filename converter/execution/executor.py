@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, OutputError
-from converter.execution.journal import Journal
+from converter.execution.journal import Journal, sync
 from converter.execution.tile import NotFinite, describe_not_finite, encode_tile
 from converter.plan import Plan, Tile
 
@@ -126,7 +126,7 @@ def write_failure(error: OSError) -> OutputError:
 def flush(descriptor: int, journal: Journal, tiles: list[int]) -> None:
     """Bring written bytes to the disk and only then record the tiles they belong to; empties the list."""
     try:
-        os.fdatasync(descriptor)
+        sync(descriptor)
         if tiles:
             journal.record(tiles)
     except OSError as error:

@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import IO
 
 
+def sync(descriptor: int) -> None:
+    """Bring a file's written bytes to the disk (macOS has no fdatasync)."""
+    getattr(os, "fdatasync", os.fsync)(descriptor)
+
+
 class Journal:
     """A text file beside the unfinished output: a line with the plan's digest, then numbers of finished tiles.
 
@@ -46,7 +51,7 @@ class Journal:
             self._file = self.path.open("a", encoding="ascii")
         self._file.write(" ".join(map(str, tiles)) + "\n")
         self._file.flush()
-        os.fdatasync(self._file.fileno())
+        sync(self._file.fileno())
 
     def close(self) -> None:
         if self._file is not None:

@@ -63,13 +63,18 @@ class UnfinishedFile:
         Raises:
             OutputError: the disk is too full for the whole file.
         """
-        size = os.fstat(self.descriptor).st_size
-        if size > self.data_bytes and self.journal.finished_tiles():
-            self.data_start = size - self.data_bytes
+        status = os.fstat(self.descriptor)
+        if status.st_size > self.data_bytes and self.journal.finished_tiles():
+            self.check_space(self.data_bytes - 512 * status.st_blocks)
+            self.data_start = status.st_size - self.data_bytes
             return True
         self.journal.remove()
         os.ftruncate(self.descriptor, 0)
-        self.check_space(self.data_bytes)
+        try:
+            self.check_space(self.data_bytes)
+        except OutputError:
+            self.discard()
+            raise
         try:
             self.data_start = write_header(self.path)
             os.ftruncate(self.descriptor, self.data_start + self.data_bytes)
@@ -83,7 +88,6 @@ class UnfinishedFile:
         """Refuse before the first byte what would fill the disk."""
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
-            self.discard()
             raise OutputError(
                 f"{self.output}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on its disk; free some space "
                 "or choose another --output"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -13,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_builder import write_model
+from command_line import refusal
 
 from converter import convert
-from converter.errors import CheckpointError
+from converter.errors import CheckpointError, OutputError
 
 #: The command with tiles so small and flushes so frequent that a kill lands between them.
 COMMAND = """
@@ -130,3 +132,37 @@ def test_a_damaged_source_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"model\.norm\.weight: 1 NaN"):
         convert(model, "q8_0", tmp_path / "out.gguf", verify="none")
     assert not list(tmp_path.glob("out.gguf*"))
+
+
+def test_a_disk_that_fills_up_can_be_freed_and_the_work_goes_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = convert(model, "q8_0", tmp_path / "expected.gguf", verify="none").output.read_bytes()
+    output, written = tmp_path / "out.gguf", os.pwrite
+    room = iter(range(40))
+
+    def fill(descriptor: int, content: bytes, position: int) -> int:
+        if next(room, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return written(descriptor, content[: 1 << 18], position)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.pwrite", fill)
+        with pytest.raises(OutputError, match=r"^the disk filled up while writing; free some space and run the same"):
+            convert(model, "q8_0", output, verify="none")
+    assert not output.exists()
+    assert convert(model, "q8_0", output, verify="none").resumed
+    assert output.read_bytes() == expected
+
+
+def test_a_file_that_fails_verification_is_kept_under_another_name(tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    model = write_model(tmp_path / "model", "llama")
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.norm.weight"][:] = 3e38
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+    message = refusal("--model", model, "--method", "f32", "--output", tmp_path / "out.gguf")
+    assert message.endswith(f"; the file is kept as {tmp_path}/out.gguf.rejected")
+    assert "finite" in message
+    assert [path.name for path in sorted(tmp_path.glob("out*"))] == ["out.gguf.rejected"]
