@@ -24,6 +24,9 @@ WINDOW = 256
 MAX_POSITIONS = 2048
 MAX_BYTES = 1 << 29
 
+#: Characters of another library's message that are passed on.
+MAX_REASON = 400
+
 #: The types weights can be rounded to before anything else, as a plan names them and as torch does.
 ROUNDING = {"f16": "float16", "bf16": "bfloat16"}
 
@@ -101,8 +104,9 @@ def encode(tokenizer: Path) -> tuple[list[int], list[int]]:
     return whole[: next(starts, 0)], bare
 
 
-def first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
 
 
 def cut_windows(prefix: list[int], ids: list[int], *, context_length: int, vocab_size: int) -> NDArray[np.int64]:
@@ -145,7 +149,7 @@ def load_source(source: str, *, trust_remote_code: bool, load_dtype: str | None)
             output_loading_info=True,
         )
     except Exception as error:  # a stranger's files: transformers raises whatever it meets
-        raise VerificationError(f"transformers cannot load it: {first_line(error)}") from error
+        raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise VerificationError(f"transformers finds no weights for {missing}")

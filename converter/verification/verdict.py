@@ -89,8 +89,7 @@ def verify(
         The verdict; a file that cannot be loaded has failed, whatever is wrong with it.
 
     Raises:
-        UsageError: no such level.
-        RecipeError: no such method.
+        UsageError: no such level or method.
         VocabularyError: the tokenizer's own files cannot be read.
         VerificationError: the source cannot be run, so a full verification is impossible.
     """
@@ -108,7 +107,7 @@ def verify(
         tokenized, probes = check_tokens(path, tokenizer, pre)
         result = replace(result, probes=probes)
     except VerificationError as error:
-        return finished(result, f"{path.name} is not usable: {error}", started)
+        return finished(result, f"the file is not usable: {error}", started)
     if level == "load":
         verdict = f"llama.cpp loads the file, {tokenized} and generates text, every logit finite"
         return finished(result, verdict, started, passed=True)
@@ -135,13 +134,13 @@ def verify(
         try:
             figures = ask("trial:compare", folder=folder, **trial)
         except VerificationError as error:
-            return finished(result, f"{path.name} is not usable: {error}", started)
+            return finished(result, f"the file is not usable: {error}", started)
     measured = {name: figures[name] for name in FIGURES}
     result = replace(result, thresholds=limits, **measured)
     excesses = limits.exceeded_by(measured, loaded["vocab_size"])
     over = f"over {figures['positions']:,} tokens"
     if excesses:
-        return finished(result, f"{path.name} is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
+        return finished(result, f"the file is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
     verdict = f"faithful {over}: {in_words(measured)}; it {tokenized}"
     return finished(result, verdict, started, passed=True)
 
