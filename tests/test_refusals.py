@@ -216,7 +216,7 @@ def test_outputs_that_must_not_be_written(model: Path, tmp_path: Path) -> None:
 def test_a_full_disk_is_refused_before_it_is_written_to(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     message = refused(model, "--verify", "none")
-    assert message.endswith("GB needed, 0.00 GB free on its disk; free some space or choose another --output")
+    assert message.endswith("MB needed, 0.0 MB free on its disk; free some space or choose another --output")
 
 
 def test_two_conversions_of_one_file_do_not_mix(model: Path, tmp_path: Path) -> None:

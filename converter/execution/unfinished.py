@@ -89,7 +89,7 @@ class UnfinishedFile:
         free = shutil.disk_usage(self.path.parent).free
         if free < needed:
             raise OutputError(
-                f"{self.output}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free on its disk; free some space "
+                f"{self.output}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free on its disk; free some space "
                 "or choose another --output"
             )
 
