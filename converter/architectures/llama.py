@@ -25,6 +25,8 @@ class Llama(Family):
     norms_heads: ClassVar[bool] = False
     #: llama.cpp loads rope_freqs.weight for this arch.
     takes_frequency_factors: ClassVar[bool] = True
+    #: llama.cpp takes no embedding for an output matrix in this arch, so a tied one is written twice.
+    needs_output: ClassVar[bool] = False
 
     @property
     def embedding_length(self) -> int:
@@ -120,6 +122,8 @@ class Llama(Family):
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
         if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
             yield self.tensor("output.weight", "lm_head.weight", (self.vocab_size, width))
+        elif self.needs_output:
+            yield self.tensor("output.weight", "model.embed_tokens.weight", (self.vocab_size, width))
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (self.embedding_length,))

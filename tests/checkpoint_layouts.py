@@ -1,0 +1,26 @@
+"""Saved checkpoints rewritten into the layouts of other releases of transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def fused(directory: Path) -> None:
+    """Experts as transformers 5 keeps them in memory: one tensor for all of a layer's experts."""
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(directory).save_pretrained(directory, save_original_format=False)
+
+
+def config_with(**changes: Any) -> Callable[[Path], None]:
+    """A rewrite that changes fields of config.json; None removes a field."""
+
+    def rewrite(directory: Path) -> None:
+        path = directory / "config.json"
+        config = {**json.loads(path.read_text()), **changes}
+        path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+
+    return rewrite

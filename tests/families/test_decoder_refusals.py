@@ -1,0 +1,51 @@
+"""What llama.cpp cannot run is refused before anything is written, naming the field and its value."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_builder import write_model
+
+from converter import convert
+from converter.errors import ArchitectureError
+
+#: Variation, changes of its config.json, what the message must say.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    # llama.cpp always divides by the chosen experts' sum: with its own converter this file loads and is wrong.
+    ("qwen3moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
+    ("qwen3moe", {"norm_topk_prob": None}, "'norm_topk_prob' is False"),
+    ("qwen3moe", {"mlp_only_layers": [0]}, r"'mlp_only_layers' is \[0\]"),
+    ("qwen3moe", {"decoder_sparse_step": 2}, "'decoder_sparse_step' is 2"),
+    ("qwen3moe", {"attention_bias": True}, "'attention_bias' is True"),
+    ("qwen3moe", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'num_local_experts' is only 8"),
+    ("qwen2moe", {"norm_topk_prob": True}, "'norm_topk_prob' is True"),
+    ("qwen2moe", {"num_experts": 2048}, "'num_experts' is 2048, llama.cpp holds at most 1024 experts"),
+    ("mixtral", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint of each variation that is refused after a change of its config.json."""
+    names = dict.fromkeys(name for name, _, _ in REFUSED)
+    return {name: write_model(tmp_path_factory.mktemp(name), name) for name in names}
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_refused(
+    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in checkpoints[name].iterdir():
+        (model / path.name).symlink_to(path)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ArchitectureError, match=message) as refusal:
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out.gguf").exists()
