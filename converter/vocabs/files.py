@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -92,6 +92,10 @@ class TokenizerFiles:
             token_id = int(key) if str(key).isascii() and str(key).isdecimal() and len(str(key)) < 10 else key
             tokens.append(AddedToken.parse(entry, token_id, where))
         return tokens
+
+    def without_model(self) -> TokenizerFiles:
+        """All but tokenizer.json's tokens and merges, which are most of it."""
+        return replace(self, tokenizer={key: value for key, value in self.tokenizer.items() if key != "model"})
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:

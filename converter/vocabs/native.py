@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 
-def tokenize(path: str, names: list[str], texts: list[str], whole: int) -> list[dict[str, Any] | None]:
+def tokenize(path: str, names: list[str], texts: list[str], whole: list[bool]) -> list[dict[str, Any] | None]:
     """Tokenize every text with the vocabulary of a GGUF file, once for each pre-tokenizer name.
 
     Args:
         path: the file; only its vocabulary is loaded.
         names: values to put in place of the file's ``tokenizer.ggml.pre``; ``""`` leaves it as it is.
         texts: what to tokenize, special tokens in the text recognised.
-        whole: how many of the texts, from the first, to tokenize again with begin and end tokens added.
+        whole: for each text, whether begin and end tokens are added to it.
 
     Returns:
-        For each name, ``ids`` (a list for each text), ``whole`` (the same for the first texts with what is added) and
-        ``tokens`` (the number of tokens in the vocabulary); None where llama.cpp does not load the file.
+        For each name, ``ids`` (a list for each text) and ``tokens`` (how many the vocabulary has); None where llama.cpp
+        does not load the file.
     """
     from llama_cpp import llama_cpp
 
@@ -39,8 +39,7 @@ def tokenize(path: str, names: list[str], texts: list[str], whole: int) -> list[
         vocab = llama_cpp.llama_model_get_vocab(model)
         answers.append(
             {
-                "ids": [_encode(llama_cpp, vocab, text, add_special=False) for text in texts],
-                "whole": [_encode(llama_cpp, vocab, text, add_special=True) for text in texts[:whole]],
+                "ids": [_encode(llama_cpp, vocab, *probe) for probe in zip(texts, whole, strict=True)],
                 "tokens": llama_cpp.llama_vocab_n_tokens(vocab),
             }
         )
@@ -48,7 +47,7 @@ def tokenize(path: str, names: list[str], texts: list[str], whole: int) -> list[
     return answers
 
 
-def _encode(llama_cpp: Any, vocab: Any, text: str, *, add_special: bool) -> list[int]:
+def _encode(llama_cpp: Any, vocab: Any, text: str, add_special: bool) -> list[int]:
     data = text.encode()
     room = len(data) + 16
     buffer = (llama_cpp.llama_token * room)()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +23,8 @@ from converter.vocabs.vocabulary import Vocabulary
 
 # Texts also compared with begin and end tokens added; these do not depend on the text.
 WHOLE = 8
-# Names tried in one process when the first ones fail.
-BATCH = 6
+# One probe in so many is enough to discard most of the names that are only tried because the likely one failed.
+SIEVE = 8
 # Tokens no merge makes that are put to the test as words of their own.
 MAX_WORDS = 256
 
@@ -91,17 +91,22 @@ def prove(vocabulary: Vocabulary, directory: Path) -> TokenizerProof:
         path = Path(scratch) / "vocabulary.gguf"
         write_vocabulary(path, vocabulary)
         trial = _Trial(path, vocabulary, directory)
-        found = None
-        for names in _batches(vocabulary):
-            if found := trial.first_agreeing(names):
-                break
+        found = _first(trial.agreeing([vocabulary.pre])) if vocabulary.pre else None
+        if not (found or trial.failure or vocabulary.given) and vocabulary.model == "gpt2":
+            names = [name for name in vocabulary.candidates if name != vocabulary.pre]
+            names += pretokenizers.other_names([vocabulary.pre, *names])
+            for name in trial.agreeing(names, sieve=SIEVE):
+                if found := _first(trial.agreeing([name])):
+                    break
     if found:
         name, limits = found
-        return TokenizerProof(replace(vocabulary, pre=name), len(trial.texts), True, limits=limits)
+        return TokenizerProof(replace(vocabulary, pre=name), trial.texts, True, limits=limits)
     if vocabulary.given:
-        return TokenizerProof(vocabulary, len(trial.texts), False, trial.difference)
+        return TokenizerProof(vocabulary, trial.texts, False, trial.difference)
     if trial.difference is None:
-        raise VocabularyError(f"{directory}: llama.cpp does not load this vocabulary: {trial.failure}")
+        raise VocabularyError(
+            f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
+        )
     raise VocabularyError(
         f"{directory}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
         f"{trial.difference}; --pre NAME overrides"
@@ -119,130 +124,126 @@ def prove_file(path: Path, directory: Path) -> TokenizerProof:
         VocabularyError: llama.cpp cannot load the file's vocabulary.
     """
     try:
-        loaded = _load(path, [""], [], 0)[0]
+        loaded = _load(path, [""], [])[0]
     except IsolatedFailure as error:
         raise VocabularyError(f"{path}: llama.cpp does not survive loading the file: {error}") from error
     if loaded is None:
         raise VocabularyError(f"{path}: llama.cpp does not load the file's vocabulary; convert the model again")
     vocabulary = read_files(directory, loaded["tokens"])
     trial = _Trial(path, vocabulary, directory)
-    found = trial.first_agreeing([""])
+    found = _first(trial.agreeing([""]))
     return TokenizerProof(
-        vocabulary, len(trial.texts), found is not None, trial.difference, limits=found[1] if found else ()
+        vocabulary, trial.texts, found is not None, trial.difference, limits=found[1] if found else ()
     )
 
 
-def _batches(vocabulary: Vocabulary) -> Iterator[list[str]]:
-    """Names to try, in order; those of one batch are tried in one process."""
-    likely = [name for name in dict.fromkeys((vocabulary.pre, *vocabulary.candidates)) if name]
-    yield likely[:1]
-    if vocabulary.given or vocabulary.model != "gpt2":
-        return
-    names = [*likely[1:], *pretokenizers.other_names(likely)]
-    for start in range(0, len(names), BATCH):
-        yield names[start : start + BATCH]
+def _first(found: dict[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]] | None:
+    return next(iter(found.items()), None)
 
 
-def _load(path: Path, names: Sequence[str], texts: list[str], whole: int) -> list[dict[str, Any] | None]:
+def _load(path: Path, names: Sequence[str], probes: Sequence[tuple[str, bool]]) -> list[dict[str, Any] | None]:
     """llama.cpp's answers (``native.tokenize``). Raises IsolatedFailure where it ends its process."""
+    texts, whole = [text for text, _ in probes], [add_special for _, add_special in probes]
     answers: list[dict[str, Any] | None] = run_isolated(
         "converter.vocabs.native:tokenize", path=str(path), names=list(names), texts=texts, whole=whole
     )
     return answers
 
 
-@dataclass(frozen=True)
-class _Level:
-    """What the source gives for the texts, alone and (the first of them) with what it adds around."""
-
-    ids: Ids
-    whole: Ids
-    limit: str | None = None
-
-
 class _Trial:
-    """One file, one source, and the texts both tokenize."""
+    """One file, one source, and the probes put to both: texts, and whether begin and end tokens are added.
+
+    Attributes:
+        probes: every text without what is added, then the first of them with it.
+        nearest: the name under which llama.cpp came nearest to the source without agreeing.
+        difference: the first difference under that name.
+        failure: how llama.cpp ended its process, where it did.
+    """
 
     def __init__(self, path: Path, vocabulary: Vocabulary, directory: Path) -> None:
-        self.path = path
-        self.texts = probe_texts(vocabulary.special_texts, _words(vocabulary))
+        texts = probe_texts(vocabulary.special_texts, _words(vocabulary))
+        self.texts = len(texts)
+        self.probes = [*((text, False) for text in texts), *((text, True) for text in texts[:WHOLE])]
         self.nearest = ""
-        self.failure = "its log says why"
         self.difference: Difference | None = None
-        self._fewest = len(self.texts) * 2
+        self.failure = ""
+        self._worst = 1.0
+        self._path = path
         self._vocabulary = vocabulary
         self._directory = directory
         self._steps: tuple[str, ...] = ()
         self._source: Reference | None = None
-        self._levels: list[_Level] = []
+        # What the source gives for the probes; then, each with what was given up for it, what it gives without the
+        # steps llama.cpp does not have.
+        self._levels: list[tuple[Ids, str]] = []
 
-    def first_agreeing(self, names: Sequence[str]) -> tuple[str, tuple[str, ...]] | None:
-        """The first name under which llama.cpp agrees with the source, and the limits of llama.cpp that showed."""
-        if not names:
-            return None
+    def agreeing(self, names: Sequence[str], *, sieve: int = 1) -> dict[str, tuple[str, ...]]:
+        """Names under which llama.cpp agrees on every ``sieve``-th probe, and the limits that showed under each."""
+        numbers = range(0, len(self.probes), sieve)
         with ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(self._ask, names)
+            answers = pool.submit(self._ask, names, [self.probes[number] for number in numbers])
             # llama.cpp starts meanwhile.
             if self._source is None:
-                files = read_tokenizer_files(self._directory)
+                files = self._vocabulary.files
+                if files is None or files.directory != self._directory:
+                    files = read_tokenizer_files(self._directory)
                 self._steps = structure.steps(files.tokenizer)
                 self._source = open_reference(files)
-                self._levels.append(self._level(None))
+                self._levels.append((self._encode(), ""))
             results = answers.result()
-        for name, result in zip(names, results, strict=True):
-            if result is not None and (limits := self._compare(name, result)) is not None:
-                return name, limits
-        return None
+        compared = {
+            name: self._compare(name, numbers, result["ids"])
+            for name, result in zip(names, results, strict=True)
+            if result is not None
+        }
+        return {name: limits for name, limits in compared.items() if limits is not None}
 
-    def _ask(self, names: Sequence[str]) -> list[dict[str, Any] | None]:
+    def _ask(self, names: Sequence[str], probes: list[tuple[str, bool]]) -> list[dict[str, Any] | None]:
         """Answers for the names; where one of them ends llama.cpp's process, the others still get theirs."""
         try:
-            return _load(self.path, names, self.texts, WHOLE)
+            return _load(self._path, names, probes)
         except IsolatedFailure as error:
             self.failure = str(error)
-            return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name])]
+            return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name], probes)]
 
-    def _level(self, limit: str | None) -> _Level:
+    def _encode(self) -> Ids:
         assert self._source is not None
-        ids = self._source.encode(self.texts, add_special=False)
-        return _Level(ids, self._source.encode(self.texts[:WHOLE], add_special=True), limit)
+        texts = [text for text, _ in self.probes]
+        return [
+            *self._source.encode(texts[: self.texts], add_special=False),
+            *self._source.encode(texts[self.texts :], add_special=True),
+        ]
 
-    def _levels_of(self, name: str) -> list[_Level]:
+    def _levels_of(self, name: str) -> list[tuple[Ids, str]]:
         """The source, the source without what llama.cpp lacks, and that with the steps llama.cpp runs under a name."""
         assert self._source is not None
         if len(self._levels) == 1:
-            self._levels += [self._level(limit) for limit in self._source.relaxations()]
+            self._levels += [(self._encode(), limit) for limit in self._source.relaxations()]
         close = pretokenizers.approximation(name, self._steps)
         if not close:
             return self._levels
         self._source.run_instead(close[0])
-        return [*self._levels, self._level(close[1])]
+        return [*self._levels, (self._encode(), close[1])]
 
-    def _compare(self, name: str, result: dict[str, Any]) -> tuple[str, ...] | None:
-        """Limits that explain every difference, or None where one remains; the first such is kept."""
-        source = self._levels[0]
-        differing = [
-            (kind, number)
-            for kind in ("ids", "whole")
-            for number, ids in enumerate(getattr(source, kind))
-            if ids != result[kind][number]
-        ]
+    def _compare(self, name: str, numbers: Sequence[int], ids: Ids) -> tuple[str, ...] | None:
+        """Limits that explain every difference, or None where one remains."""
+        source, _ = self._levels[0]
+        answers = dict(zip(numbers, ids, strict=True))
+        differing = [number for number, answer in answers.items() if answer != source[number]]
         levels = self._levels_of(name) if differing else []
         limits, unexplained = [], []
-        for kind, number in differing:
-            level = next((lvl for lvl in levels if getattr(lvl, kind)[number] == result[kind][number]), None)
-            if level is None:
-                unexplained.append((kind, number))
-            elif level.limit not in limits:
-                limits.append(level.limit)
+        for number in differing:
+            limit = next((said for expected, said in levels if expected[number] == answers[number]), None)
+            if limit is None:
+                unexplained.append(number)
+            elif limit not in limits:
+                limits.append(limit)
         if not unexplained:
-            return tuple(filter(None, limits))
-        if len(unexplained) < self._fewest:
-            kind, number = unexplained[0]
-            self._fewest, self.nearest = len(unexplained), name
-            self.difference = Difference(
-                self.texts[number], self._spell(getattr(source, kind)[number]), self._spell(result[kind][number])
-            )
+            return tuple(limits)
+        if len(unexplained) / len(answers) <= self._worst:
+            first = unexplained[0]
+            self._worst, self.nearest = len(unexplained) / len(answers), name
+            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(answers[first]))
         return None
 
     def _spell(self, ids: list[int]) -> tuple[str, ...]:

@@ -38,4 +38,5 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
             f"{directory / 'tokenizer.json'}: a {kind} tokenizer that is neither byte-level BPE nor of sentencepiece's "
             "kind (byte_fallback); only those can be converted so far"
         )
+    vocabulary = replace(vocabulary, files=files.without_model())
     return vocabulary if pre is None else replace(vocabulary, pre=pre, candidates=(pre,), given=True)

@@ -86,7 +86,7 @@ def canonical_regex(regex: str) -> str:
     makes the difference), and every spelling of the English contractions becomes ``(?i:'s|'t|'re|'ve|'m|'ll|'d)``.
     """
     regex = regex.replace("\r", r"\r").replace("\n", r"\n").replace("{1}", "")
-    regex = re.sub(r"(?<=[\])}][?*+])\+", "", regex)
+    regex = re.sub(r"(?<=[\]}][?*+])\+", "", regex)
     return re.sub(r"'?\(\?i?:(?:[^()]|\(\?:[^()]*\))*\)", _contractions, regex)
 
 

@@ -12,6 +12,7 @@ from gguf import Keys as GGUFKeys
 from converter import metadata
 from converter.errors import VocabularyError
 from converter.metadata import KeyValue
+from converter.vocabs.files import TokenizerFiles
 
 KEYS = GGUFKeys.Tokenizer
 
@@ -49,6 +50,7 @@ class Vocabulary:
         add_space_prefix: whether a text starts with a space of its own; None leaves it to llama.cpp.
         chat_templates: name to template; ``default`` is the main one.
         dropped: added tokens left out because the embedding has no row for them.
+        files: where it was read from, without tokens and merges.
     """
 
     model: str
@@ -64,6 +66,7 @@ class Vocabulary:
     chat_templates: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     given: bool = False
+    files: TokenizerFiles | None = field(default=None, repr=False, compare=False)
 
     def key_values(self) -> list[KeyValue]:
         """The keys llama.cpp's own converter writes for the same tokenizer."""
