@@ -28,16 +28,20 @@ class Family(ABC):
         classes: names in config.json's ``architectures`` that this family converts.
         arch: llama.cpp's name of the architecture, the prefix of its keys.
         defaults: transformers' defaults of the fields that the family reads, for configs that leave them out.
+        aliases: other spellings of fields in config.json, each with the one that the family reads.
         skipped: regular expressions of source tensors that are left out on purpose.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
     arch: ClassVar[str]
     defaults: ClassVar[Mapping[str, Any]] = {}
+    aliases: ClassVar[Mapping[str, str]] = {}
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
-        self.config = Hyperparameters(config, self.defaults)
+        other = {self.aliases[name]: value for name, value in config.items() if name in self.aliases}
+        given = {name: value for name, value in other.items() if value is not None}
+        self.config = Hyperparameters({**config, **given}, self.defaults)
         self.sources = sources
 
     def __init_subclass__(cls) -> None:
