@@ -75,3 +75,14 @@ class Hyperparameters:
                 f"config.json: {name!r} is {value!r}, but llama.cpp runs this family only with {choices}"
             )
         return value
+
+    def layer_types(self, layers: int, usual: list[str], allowed: tuple[str, ...]) -> list[str]:
+        """``layer_types``, one of ``allowed`` for each layer; ``usual`` where config.json has none.
+
+        Raises:
+            ArchitectureError: it is no such list.
+        """
+        types = self._values.get("layer_types", usual)
+        if not isinstance(types, list) or len(types) != layers or any(kind not in allowed for kind in types):
+            raise self._refuse("layer_types", f"a list of {layers} of {', '.join(allowed)}")
+        return types

@@ -21,10 +21,12 @@ class Llama(Family):
 
     #: llama.cpp's rope for this arch rotates neighbouring rows, transformers rotates halves of a head.
     rotates_neighbours: ClassVar[bool] = True
-    #: RMS norm on each head of queries and keys.
+    #: RMS norms on queries and keys.
     norms_heads: ClassVar[bool] = False
     #: llama.cpp loads rope_freqs.weight for this arch.
     takes_frequency_factors: ClassVar[bool] = True
+    #: llama.cpp runs heads of any length in this arch, not only hidden_size / heads.
+    takes_head_dim: ClassVar[bool] = True
     #: llama.cpp takes no embedding for an output matrix in this arch, so a tied one is written twice.
     needs_output: ClassVar[bool] = False
 
@@ -57,7 +59,16 @@ class Llama(Family):
                 f"config.json: hidden_size {self.embedding_length}, num_attention_heads {self.heads} and head_dim "
                 f"{self.config.get('head_dim')} do not give heads of an even length"
             )
+        if not self.takes_head_dim and head_dim * self.heads != self.embedding_length:
+            raise ArchitectureError(
+                f"config.json: 'head_dim' is {head_dim}, but llama.cpp runs {self.arch} only with hidden_size / "
+                f"num_attention_heads = {self.embedding_length // self.heads}"
+            )
         return head_dim
+
+    @property
+    def rope(self) -> Rope:
+        return Rope.of(self.config)
 
     @property
     def query_bias(self) -> bool:
@@ -91,10 +102,14 @@ class Llama(Family):
             uint32(f"{arch}.feed_forward_length", config.integer("intermediate_size")),
             uint32(f"{arch}.attention.head_count", self.heads),
             uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
-            *Rope.of(config).key_values(arch),
-            float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
+            *self.rope.key_values(arch),
+            self.norm_epsilon,
             *self.head_key_values(),
         ]
+
+    @property
+    def norm_epsilon(self) -> KeyValue:
+        return float32(f"{self.arch}.attention.layer_norm_rms_epsilon", self.config.number("rms_norm_eps"))
 
     def head_key_values(self) -> list[KeyValue]:
         return [
@@ -106,7 +121,16 @@ class Llama(Family):
 
     def tensors(self) -> Iterator[TargetTensor]:
         width = self.embedding_length
-        rope = Rope.of(self.config)
+        yield from self.frequency_factors()
+        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
+        for index in range(self.config.integer("num_hidden_layers")):
+            yield from self.block(f"blk.{index}", f"model.layers.{index}")
+        yield self.tensor("output_norm.weight", "model.norm.weight", (width,))
+        yield from self.output()
+
+    def frequency_factors(self) -> Iterator[TargetTensor]:
+        """``rope_freqs.weight``, where the rope's scaling is written as one factor for each frequency."""
+        rope = self.rope
         factors = rope.frequency_factors(self.head_dim)
         if factors is not None:
             if not self.takes_frequency_factors:
@@ -115,15 +139,14 @@ class Llama(Family):
                     f"llama.cpp does not read for {self.arch}; it runs linear, and yarn with beta_fast 32, beta_slow 1"
                 )
             yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"model.layers.{index}")
-        yield self.tensor("output_norm.weight", "model.norm.weight", (width,))
+
+    def output(self) -> Iterator[TargetTensor]:
+        shape = (self.vocab_size, self.embedding_length)
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
         if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
-            yield self.tensor("output.weight", "lm_head.weight", (self.vocab_size, width))
+            yield self.tensor("output.weight", "lm_head.weight", shape)
         elif self.needs_output:
-            yield self.tensor("output.weight", "model.embed_tokens.weight", (self.vocab_size, width))
+            yield self.tensor("output.weight", "model.embed_tokens.weight", shape)
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (self.embedding_length,))
@@ -146,8 +169,11 @@ class Llama(Family):
         yield from self.linear(f"{target}.attn_v", f"{source}.v_proj", (key, width), bias=bias)
         yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query), bias=self.output_bias)
         if self.norms_heads:
-            yield self.tensor(f"{target}.attn_q_norm.weight", f"{source}.q_norm.weight", (head_dim,))
-            yield self.tensor(f"{target}.attn_k_norm.weight", f"{source}.k_norm.weight", (head_dim,))
+            yield from self.head_norms(target, source)
+
+    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
+        for name in "qk":
+            yield self.tensor(f"{target}.attn_{name}_norm.weight", f"{source}.{name}_norm.weight", (self.head_dim,))
 
     def rotary_rows(self, heads: int) -> RowMap | None:
         return rotary_pairs(heads, self.head_dim) if self.rotates_neighbours else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from converter.architectures.llama import Llama
-from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, uint32
 
 
@@ -22,17 +21,7 @@ class Qwen2(Llama):
     }
     rotates_neighbours = False
     takes_frequency_factors = False
-
-    @property
-    def head_dim(self) -> int:
-        """hidden_size / heads: llama.cpp's qwen2 has no other."""
-        head_dim = super().head_dim
-        if head_dim * self.heads != self.embedding_length:
-            raise ArchitectureError(
-                f"config.json: 'head_dim' is {head_dim}, but llama.cpp runs qwen2 only with hidden_size / "
-                f"num_attention_heads = {self.embedding_length // self.heads}"
-            )
-        return head_dim
+    takes_head_dim = False
 
     @property
     def sliding_window(self) -> int | None:

@@ -13,10 +13,7 @@ class Qwen3(Qwen2):
     arch = "qwen3"
     defaults: ClassVar = {**Qwen2.defaults, "head_dim": 128}
     norms_heads = True
-
-    @property
-    def head_dim(self) -> int:
-        return super(Qwen2, self).head_dim
+    takes_head_dim = True
 
     @property
     def query_bias(self) -> bool:

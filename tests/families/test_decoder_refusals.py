@@ -12,6 +12,15 @@ from checkpoint_builder import write_model
 from converter import convert
 from converter.errors import ArchitectureError
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
 #: Variation, changes of its config.json, what the message must say.
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     # llama.cpp always divides by the chosen experts' sum: with its own converter this file loads and is wrong.
@@ -24,6 +33,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("qwen2moe", {"norm_topk_prob": True}, "'norm_topk_prob' is True"),
     ("qwen2moe", {"num_experts": 2048}, "'num_experts' is 2048, llama.cpp holds at most 1024 experts"),
     ("mixtral", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("olmo", {"attention_bias": True}, "'attention_bias' is True"),
+    ("olmo", {"clip_qkv": 0}, "'clip_qkv' is 0.0, a positive number or null"),
+    ("olmo", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
+    ("olmo2", {"head_dim": 32}, "'head_dim' is 32"),
+    ("olmo2", {"attention_bias": True}, "'attention_bias' is True"),
+    ("olmo3", {"layer_types": ["full_attention"]}, "'layer_types' is .* a list of 4"),
+    (
+        "olmo3",
+        {"rope_parameters": {"full_attention": {"rope_theta": 1e4}, "sliding_attention": {"rope_theta": 5e5}}},
+        "sliding layers' rope is 'default' with theta 500000",
+    ),
+    ("olmoe", {"norm_topk_prob": True}, "'norm_topk_prob' is True"),
+    ("olmoe", {"clip_qkv": 8.0}, "'clip_qkv' is 8.0"),
+    ("olmoe", {"num_key_value_heads": 2}, "'num_key_value_heads' is 2"),
 ]
 
 
