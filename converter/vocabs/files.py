@@ -39,9 +39,11 @@ class AddedToken:
     @classmethod
     def parse(cls, entry: Any, token_id: Any, where: str) -> AddedToken:
         entry = expect(entry, dict, where)
+        if expect(token_id, int, f"{where}.id") < 0:
+            raise VocabularyError(f"{where}.id is {token_id}; a token's id was expected; fetch the file again")
         marks = ("special", "normalized", "lstrip", "rstrip", "single_word")
         return cls(
-            expect(token_id, int, f"{where}.id"),
+            token_id,
             expect(entry.get("content"), str, f"{where}.content"),
             **{mark: expect(entry.get(mark, False), bool, f"{where}.{mark}") for mark in marks},
         )

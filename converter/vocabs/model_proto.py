@@ -25,7 +25,7 @@ class ModelProto:
     """
 
     pieces: list[tuple[str, float, int]] = field(default_factory=list)
-    model_type: str = "Unigram"
+    model_type: str = ""
     add_dummy_prefix: bool = True
 
 
@@ -43,6 +43,7 @@ def read_model_proto(path: Path) -> ModelProto:
             if number == 1:
                 model.pieces.append(_piece(_message(value)))
             elif number == 2:
+                model.model_type = model.model_type or MODEL_TYPES[1]
                 for inner, kind in _fields(_message(value)):
                     if inner == 3:
                         model.model_type = MODEL_TYPES[_number(kind)]
@@ -52,8 +53,8 @@ def read_model_proto(path: Path) -> ModelProto:
                         model.add_dummy_prefix = bool(_number(flag))
     except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
         raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again") from error
-    if not model.pieces:
-        raise VocabularyError(f"{path}: a sentencepiece model without pieces; fetch it again")
+    if not model.pieces or not model.model_type:
+        raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again")
     return model
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import read_byte_pair
-from converter.vocabs.files import read_tokenizer_files
+from converter.vocabs.files import expect, read_tokenizer_files
 from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece
 from converter.vocabs.vocabulary import Vocabulary
@@ -26,17 +26,17 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(NAMES))}"
         raise VocabularyError(f"--pre {pre}: llama.cpp has no pre-tokenizer of that name; {hint}")
     files = read_tokenizer_files(directory)
+    model = expect(files.tokenizer.get("model") or {}, dict, f"{directory / 'tokenizer.json'}: model")
     if files.tokenizer and structure.is_byte_level(files.tokenizer):
         vocabulary = read_byte_pair(files, vocab_size)
     elif files.sentencepiece_model.is_file():
         vocabulary = read_sentencepiece(files, vocab_size)
-    elif (files.tokenizer.get("model") or {}).get("byte_fallback"):
+    elif model.get("byte_fallback"):
         vocabulary = read_byte_fallback(files, vocab_size)
     else:
-        kind = (files.tokenizer.get("model") or {}).get("type")
         raise VocabularyError(
-            f"{directory / 'tokenizer.json'}: a {kind} tokenizer that is neither byte-level BPE nor of sentencepiece's "
-            "kind (byte_fallback); only those can be converted so far"
+            f"{directory / 'tokenizer.json'}: a {model.get('type')} tokenizer that is neither byte-level BPE nor of "
+            "sentencepiece's kind (byte_fallback); only those can be converted so far"
         )
     vocabulary = replace(vocabulary, files=files.without_model())
     return vocabulary if pre is None else replace(vocabulary, pre=pre, candidates=(pre,), given=True)

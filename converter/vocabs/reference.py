@@ -46,7 +46,7 @@ class TokenizerJson(Reference):
     def __init__(self, files: TokenizerFiles) -> None:
         from tokenizers import AddedToken, Tokenizer
 
-        path = files.directory / "tokenizer.json"
+        self._path = path = files.directory / "tokenizer.json"
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
@@ -64,7 +64,11 @@ class TokenizerJson(Reference):
                 self._tokenizer.add_tokens([AddedToken(token.content, normalized=False, special=token.special)])
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special)
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special)
+        except Exception as error:  # as above
+            reason = " ".join(str(error).split())
+            raise VocabularyError(f"{self._path}: the tokenizer does not tokenize ({reason})") from error
         return [encoding.ids for encoding in encodings]
 
     def relaxations(self) -> Iterator[str]:
