@@ -73,21 +73,18 @@ def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 class Bar:
-    """Progress on standard error: a line for each stage, a bar in bytes for the weights."""
+    """Progress on standard error: a line for each step, a bar in bytes for the weights."""
 
     def __init__(self, *, hidden: bool) -> None:
         self.hidden = hidden
         self._bar: tqdm[Any] | None = None
-        self._stage = ""
 
     def show(self, progress: Progress) -> None:
         if self.hidden:
             return
         if progress.stage != "write":
             self.close()
-            if progress.stage != self._stage:
-                self._stage = progress.stage
-                click.echo({"read": "reading", "verify": "verifying"}[progress.stage] + f" {progress.item}", err=True)
+            click.echo({"read": "reading ", "verify": "verifying: "}[progress.stage] + progress.item, err=True)
             return
         if self._bar is None:
             from tqdm import tqdm
