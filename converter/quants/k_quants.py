@@ -1,83 +1,96 @@
 """K-quants: super-blocks of 256 elements, whose sub-blocks' scales are searched for and then quantized themselves.
 
-Sub-blocks lie across lanes, so that each lane adds up its own sub-block from the first element to the last: the order
-in which ggml's C adds, hence the same roundings and the same choices. Layouts and arithmetic: ``quantize_row_*_K_ref``
-and ``make_*_quants`` of ggml-quants.c, ``block_*_K`` of ggml-common.h.
+Layouts and arithmetic: ``quantize_row_*_K_ref`` of ggml-quants.c, ``block_*_K`` of ggml-common.h.
 """
 
 from __future__ import annotations
 
-from converter.quants.lanes import Lanes, Source, Target, Variable, block_kernel
+from converter.quants.kernel import Source, Target, block_kernel
+from converter.quants.lanes import Lanes, transposed
+from converter.quants.scales import ALL_ZERO, Candidates, search_affine, search_symmetric
 from converter.quants.simple import half, widened
 
-_ALL_ZERO = 1e-15  # GROUP_MAX_EPS: magnitudes below count as zero
-_TO_INTEGER = 12582912.0  # 1.5 * 2**23: adding it leaves no bits for a fraction
+
+def sub_blocks(x: Source, length: int) -> list[Lanes]:
+    """16 sub-blocks across lanes: for each of their ``length`` elements a vector."""
+    return [
+        values
+        for start in range(0, length, 16)
+        for values in transposed([x.load(length * lane + start, 16) for lane in range(16)])
+    ]
 
 
-def transposed(vectors: list[Lanes]) -> list[Lanes]:
-    """n vectors of n lanes, n a power of two: lane i of vector j becomes lane j of vector i."""
-    count = len(vectors)
-    low = [lane + half * count for lane in range(count // 2) for half in (0, 1)]
-    high = [lane + count // 2 for lane in low]
-    for _ in range(count.bit_length() - 1):
-        pairs = list(zip(vectors[: count // 2], vectors[count // 2 :], strict=True))
-        vectors = [first.pick(half, second) for first, second in pairs for half in (low, high)]
-    return vectors
+def _largest(scales: Lanes) -> Lanes:
+    """The largest of the lanes, at least zero; a NaN is never the largest."""
+    return (scales > 0.0).where(scales, 0.0).max()
 
 
-def rounded(values: Lanes) -> Lanes:
-    """Nearest whole number, ties to even, still float32; for magnitudes below 2**22."""
-    return (values + _TO_INTEGER) - _TO_INTEGER
+def _quantize_affine(x: Source, out: Target, bits: int, candidates: Candidates) -> Lanes:
+    """Two super-blocks of 8 sub-blocks of 32: quants; 6-bit scales and minima; a float16 scale of each.
 
-
-def nearest_integer(values: Lanes) -> Lanes:
-    """float32 to int32 as ggml's ``nearest_int``: its low 23 bits for what is too large, zero for NaN."""
-    integers = ((values + _TO_INTEGER).bits() & 0x7FFFFF) - 0x400000
-    return values.is_number().where(integers, 0)
-
-
-def _search_scales(x: Source, elements: list[Lanes], levels: int) -> tuple[Lanes, Lanes, Lanes]:
-    """The scale of each lane that loses least, errors weighted by the elements' squares.
-
-    Candidates put the element of largest magnitude, the first of several, at ``-levels`` and up to 0.9 beside it.
-
-    Args:
-        x: where to put the loop over candidates.
-        elements: float32 per element of a sub-block, one sub-block per lane.
-        levels: quants go from ``-levels`` to ``levels - 1``.
-
-    Returns:
-        Per lane: scale; the factor from elements to quants that it was found with; mask of lanes that are all zero,
-        where both are zero.
+    Bytes: float16 of the scales, float16 of the minima, 12 of scales and minima, 32 of fifth bits if there are any,
+    128 of nibbles.
     """
-    zero = elements[0].filled(0.0)
-    peak = largest = zero
+    levels = 2**bits - 1
+    elements = sub_blocks(x, 32)
+    squares = elements[0].filled(0.0)
     for values in elements:
-        magnitude = abs(values)
-        larger = magnitude > peak
-        peak, largest = larger.where(magnitude, peak), larger.where(values, largest)
-    empty = peak < _ALL_ZERO
-    largest = empty.where(1.0, largest)
-    squares = [values * values for values in elements]
-    cubes = [square * values for square, values in zip(squares, elements, strict=True)]
+        squares = squares + values * values
+    mean = (squares / 32.0).root()
+    found = search_affine(x, elements, [mean + abs(values) for values in elements], levels, candidates)
 
-    scale, best, best_factor = Variable(zero), Variable(zero), Variable(zero)
-    with x.repeat(19) as index:
-        step = index - (index > 9).where(9, 10)  # 0 first, then -9 to -1, then 1 to 9
-        step = index.equals(0).where(0, step)
-        factor = (step.floats() * 0.1 + float(levels)) * -1.0 / largest
-        products = quants_squared = zero
-        for values, square, cube in zip(elements, squares, cubes, strict=True):
-            quants = rounded(factor * values).at_most(levels - 1.0).at_least(-float(levels))
-            products = products + cube * quants
-            quants_squared = quants_squared + square * quants * quants
-        better = (quants_squared > 0.0) & (products * products > best.get() * quants_squared)
-        better = better | index.equals(0)
-        candidate = quants_squared.equals(0.0).where(0.0, products / quants_squared)
-        scale.set(better.where(candidate, scale.get()))
-        best.set(better.where(candidate * products, best.get()))
-        best_factor.set(better.where(factor, best_factor.get()))
-    return empty.where(0.0, scale.get()), empty.where(0.0, best_factor.get()), empty
+    sizes = []
+    for block, (scales, minima) in enumerate(zip(found.scale.halves(), found.minimum.halves(), strict=True)):
+        at = block * (16 + 32 * bits)
+        quantized = []
+        for offset, numbers in ((0, scales), (2, minima)):
+            largest = _largest(numbers)
+            inverse = (largest > 0.0).where(63.0 / largest, 0.0)
+            integers = ((numbers * inverse).nearest_integer() & 255).at_most(63)
+            shared = half(largest / 63.0)
+            out.store(at + offset, shared)
+            quantized.append(integers)
+            sizes.append(integers.floats() * widened(shared))
+        _store_scales(out, at + 4, *quantized)
+    step, shift = (first.joined(second) for first, second in zip(sizes[:2], sizes[2:], strict=True))
+
+    quants = []
+    for values in elements:
+        final = ((values + shift) / step).nearest_integer().at_least(0).at_most(levels)
+        quants.append(step.equals(0.0).where(found.quants(values, levels), final).bytes())
+    first, second = transposed(quants[:16]), transposed(quants[16:])
+    rows = [start.joined(rest) for start, rest in zip(first, second, strict=True)]
+    for block in range(2):
+        at = block * (16 + 32 * bits) + 16
+        mine = rows[8 * block : 8 * block + 8]
+        if bits == 5:
+            fifth = mine[0].filled(0)
+            for sub_block, row in enumerate(mine):
+                fifth = fifth | ((row >> 4) << sub_block)
+            out.store(at, fifth)
+            at += 32
+        for pair in range(4):
+            out.store(at + 32 * pair, (mine[2 * pair] & 15) | (mine[2 * pair + 1] << 4))
+    return found.unfit
+
+
+def _store_scales(out: Target, at: int, scales: Lanes, minima: Lanes) -> None:
+    """8 scales and 8 minima of 6 bits: 4 and 4 in the low bits of 8 bytes, and of the others the low nibbles in 4 more
+    bytes, the upper pairs of bits on top of the first 8."""
+    (scales, late_scales), (minima, late_minima) = scales.halves(), minima.halves()
+    out.store(at, (scales | (late_scales >> 4 << 6)).bytes())
+    out.store(at + 4, (minima | (late_minima >> 4 << 6)).bytes())
+    out.store(at + 8, ((late_scales & 15) | ((late_minima & 15) << 4)).bytes())
+
+
+@block_kernel(512, 288)
+def quantize_q4_k(x: Source, out: Target) -> Lanes:
+    return _quantize_affine(x, out, 4, Candidates(-1.0, 0.1, 21))
+
+
+@block_kernel(512, 352)
+def quantize_q5_k(x: Source, out: Target) -> Lanes:
+    return _quantize_affine(x, out, 5, Candidates(-0.5, 0.1, 16))
 
 
 @block_kernel(256, 210)
@@ -86,26 +99,25 @@ def quantize_q6_k(x: Source, out: Target) -> None:
 
     Bytes: 128 of low nibbles, 64 of upper pairs of bits, 16 scales, the float16.
     """
-    elements = transposed([x.load(16 * sub_block, 16) for sub_block in range(16)])
-    scale, factor, empty = _search_scales(x, elements, 32)
+    elements = sub_blocks(x, 16)
+    found = search_symmetric(x, elements, [values * values for values in elements], 32)
 
-    magnitude = abs(scale)
+    magnitude = abs(found.scale)
     magnitude = (magnitude > 0.0).where(magnitude, 0.0)  # a NaN is never the largest
     peak = magnitude.max()
-    largest = scale.lane(magnitude.equals(peak).first())
-    all_zero = peak < _ALL_ZERO
+    largest = found.scale.lane(magnitude.equals(peak).first())
+    all_zero = peak < ALL_ZERO
     inverse = -128.0 / largest
     shared = all_zero.where(0, half(1.0 / inverse))
-    scales = all_zero.where(0, nearest_integer(scale * inverse).at_most(127))
+    scales = all_zero.where(0, (found.scale * inverse).nearest_integer().at_most(127))
     out.store(208, shared)
     out.store(192, scales.bytes())
 
     step = scales.floats() * widened(shared)
     quants = []
     for values in elements:
-        searched = empty.where(0, rounded(values * factor).at_most(31.0).at_least(-32.0).truncated() + 32)
-        final = nearest_integer(values / step).at_most(31).at_least(-32) + 32
-        quants.append(all_zero.where(0, step.equals(0.0).where(searched, final)).bytes())
+        final = (values / step).nearest_integer().at_most(31).at_least(-32) + 32
+        quants.append(all_zero.where(0, step.equals(0.0).where(found.quants(values, 32), final)).bytes())
 
     rows = transposed(quants)
     for part in range(2):

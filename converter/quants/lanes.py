@@ -1,39 +1,30 @@
-"""Kernels written as arithmetic on vectors of lanes, compiled by LLVM for the processor at hand.
+"""Arithmetic on vectors of lanes, the language that kernels are written in.
 
-A kernel is a function that receives one block: where its elements are and where its bytes go. It runs once, with
-:class:`Lanes` for values, and what it computes becomes the body of a loop over all blocks::
-
-    @block_kernel(32, 34)
-    def q8_0(x: Source, out: Target) -> None:
-        values = x.load(0, 32)
-        scale = abs(values).max() / 127.0
-        ...
-
-Why not numpy: it passes over memory once for every operation, which keeps it below ggml's C. Why not numba: its
-vectorizer leaves loops over the 32 elements of a block scalar, and importing it and its cached code takes 0.3 s, ten
-times as long as compiling one of these kernels afresh.
-
-Operations are neither reordered nor fused, so results are those of C compiled without fast-math and without FMA.
-LLVM cuts a vector of any length into the registers that the processor has.
+Every operator appends an instruction of LLVM to the kernel being built. Operations are neither reordered nor fused, so
+results are those of C compiled without fast-math and without FMA. LLVM cuts a vector of any length into the registers
+that the processor has.
 """
 
 from __future__ import annotations
 
-import ctypes
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numpy.typing import NDArray
 
 _I1, _I8, _I16, _I32, _I64 = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
 _F32 = ir.FloatType()
-_POINTER = ir.PointerType()
 _FLOAT_MAX = float(np.finfo(np.float32).max)
+_TO_INTEGER = 12582912.0  # 1.5 * 2**23: adding it leaves no bits for a fraction
+
+
+class _Splat(ir.Constant):  # type: ignore[misc]
+    """One constant in every lane, in LLVM's short form."""
+
+    def _get_reference(self) -> str:
+        return f"splat ({self.constant[0]})"
 
 
 class Lanes:
@@ -71,7 +62,9 @@ class Lanes:
         """Both operands as LLVM values of one length."""
         if not isinstance(other, Lanes):
             constant = ir.Constant(self.element, other)
-            return self.value, constant if len(self) == 1 else ir.Constant(self.value.type, [constant] * len(self))
+            if len(self) > 1:
+                constant = _Splat(self.value.type, constant)
+            return self.value, constant
         count = max(len(self), len(other))
         return self._stretched(count).value, other._stretched(count).value
 
@@ -99,6 +92,9 @@ class Lanes:
 
     def __or__(self, other: Lanes | int) -> Lanes:
         return self._combined(other, "", "or_")
+
+    def __xor__(self, other: Lanes | int) -> Lanes:
+        return self._combined(other, "", "xor")
 
     def __lshift__(self, other: int) -> Lanes:
         return self._combined(other, "", "shl")
@@ -164,6 +160,24 @@ class Lanes:
     def _converted(self, operation: str, element: Any) -> Lanes:
         return Lanes(self.builder, getattr(self.builder, operation)(self.value, self._same_length(element)))
 
+    def any(self) -> Lanes:
+        """Of a mask: 1 if it is set anywhere, else 0, as a byte."""
+        bits = self.packed().value
+        return Lanes(self.builder, self.builder.zext(self.builder.icmp_unsigned("!=", bits, bits.type(0)), _I8))
+
+    def root(self) -> Lanes:
+        """Square root, correctly rounded."""
+        return Lanes(self.builder, self.builder.call(_square_root(self.builder, self.value.type), [self.value]))
+
+    def rounded(self) -> Lanes:
+        """Nearest whole number, ties to even, still float32; for magnitudes below 2**22."""
+        return (self + _TO_INTEGER) - _TO_INTEGER
+
+    def nearest_integer(self) -> Lanes:
+        """float32 to int32 as ggml's ``nearest_int``: its low 23 bits for what is too large, zero for NaN."""
+        integers = ((self + _TO_INTEGER).bits() & 0x7FFFFF) - 0x400000
+        return self.is_number().where(integers, 0)
+
     def bits(self) -> Lanes:
         """float32 reinterpreted as int32."""
         return self._converted("bitcast", _I32)
@@ -201,6 +215,18 @@ class Lanes:
         position = index.value if isinstance(index, Lanes) else _I64(index)
         return Lanes(self.builder, self.builder.extract_element(self.value, position))
 
+    def joined(self, other: Lanes) -> Lanes:
+        """These lanes and then those of ``other``, as many."""
+        return self.pick(range(2 * len(self)), other)
+
+    def negated(self) -> Lanes:
+        """float32 with the other sign, of zeros too."""
+        return (self.bits() ^ -0x80000000).as_floats()
+
+    def inverted(self) -> Lanes:
+        """Of a mask: set where it was not."""
+        return Lanes(self.builder, self.builder.not_(self.value))
+
     def halves(self) -> tuple[Lanes, Lanes]:
         """First and second half of the lanes."""
         count = len(self) // 2
@@ -232,78 +258,19 @@ class Variable:
         self.builder.store(lanes.value, self.place)
 
 
-class Source:
-    """The float32 elements of one block."""
-
-    def __init__(self, builder: Any, pointer: Any) -> None:
-        self.builder = builder
-        self.pointer = pointer
-
-    def load(self, start: Lanes | int, count: int) -> Lanes:
-        """``count`` elements from index ``start`` on; a computed index is an int64 scalar."""
-        index = start.value if isinstance(start, Lanes) else _I64(start)
-        address = self.builder.gep(self.pointer, [index], source_etype=_F32)
-        kind = ir.VectorType(_F32, count) if count > 1 else _F32
-        return Lanes(self.builder, self.builder.load(address, align=4, typ=kind))
-
-    @contextmanager
-    def repeat(self, times: int) -> Iterator[Lanes]:
-        """A loop; ``with x.repeat(18) as i`` gives its index, an int32 scalar from 0 on."""
-        with _loop(self.builder, _I32(times)) as index:
-            yield Lanes(self.builder, index)
-
-
-class Target:
-    """The bytes of one block."""
-
-    def __init__(self, builder: Any, pointer: Any) -> None:
-        self.builder = builder
-        self.pointer = pointer
-
-    def store(self, offset: int, lanes: Lanes) -> None:
-        """Write lanes, little endian, from byte ``offset`` on."""
-        address = self.builder.gep(self.pointer, [_I64(offset)], source_etype=_I8)
-        self.builder.store(lanes.value, address, align=1)
-
-
-Body = Callable[[Source, Target], None]
-
-
-class BlockKernel:
-    """A kernel for any number of elements. Compiled at its first call, once for all threads."""
-
-    def __init__(self, body: Body, elements: int, size: int) -> None:
-        self.body = body
-        self.elements = elements
-        self.size = size
-        self._lock = threading.Lock()
-        self._run: Callable[[int, int, int], None] | None = None
-        self._engine: Any = None  # owns the machine code
-
-    def __call__(self, rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
-        """Fill ``out`` from ``rows``, both C-contiguous. The GIL is released while the machine code runs."""
-        with self._lock:
-            if self._run is None:
-                self._engine = _compiled(_assembly(self.body, self.elements, self.size))
-                prototype = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
-                self._run = prototype(self._engine.get_function_address("kernel"))
-        blocks, rest = divmod(rows.size, self.elements)
-        self._run(rows.ctypes.data, out.ctypes.data, blocks)
-        if rest:
-            # Only types that convert element by element have rows that end within a kernel's block.
-            values, data = np.zeros(self.elements, np.float32), np.empty(self.size, np.uint8)
-            values[:rest] = rows.reshape(-1)[-rest:]
-            self._run(values.ctypes.data, data.ctypes.data, 1)
-            out.reshape(-1)[blocks * self.size :] = data[: rest * self.size // self.elements]
-
-
-def block_kernel(elements: int, size: int) -> Callable[[Body], BlockKernel]:
-    """Decorator: a kernel from blocks of ``elements`` float32 to blocks of ``size`` bytes."""
-    return lambda body: BlockKernel(body, elements, size)
+def transposed(vectors: Sequence[Lanes]) -> list[Lanes]:
+    """n vectors of n lanes, n a power of two: lane i of vector j becomes lane j of vector i."""
+    vectors, count = list(vectors), len(vectors)
+    low = [lane + half * count for lane in range(count // 2) for half in (0, 1)]
+    high = [lane + count // 2 for lane in low]
+    for _ in range(count.bit_length() - 1):
+        pairs = list(zip(vectors[: count // 2], vectors[count // 2 :], strict=True))
+        vectors = [first.pick(half, second) for first, second in pairs for half in (low, high)]
+    return vectors
 
 
 @contextmanager
-def _loop(builder: Any, times: Any) -> Iterator[Any]:
+def loop(builder: Any, times: Any) -> Iterator[Any]:
     """Repeat what is built inside, at least once; gives the index, of the type of ``times``."""
     before = builder.block
     body, after = builder.append_basic_block(), builder.append_basic_block()
@@ -318,39 +285,8 @@ def _loop(builder: Any, times: Any) -> Iterator[Any]:
     builder.position_at_end(after)
 
 
-def _assembly(body: Body, elements: int, size: int) -> str:
-    """LLVM's assembly of ``void kernel(const float *rows, uint8_t *out, int64_t blocks)``."""
-    module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), (_POINTER, _POINTER, _I64)), "kernel")
-    rows, out, blocks = function.args
-    rows.add_attribute("noalias")
-    out.add_attribute("noalias")
-    builder = ir.IRBuilder(function.append_basic_block())
-    with (
-        builder.if_then(builder.icmp_signed(">", blocks, _I64(0))),
-        _loop(builder, blocks) as index,
-    ):
-        source = builder.gep(rows, [builder.mul(index, _I64(elements))], source_etype=_F32)
-        target = builder.gep(out, [builder.mul(index, _I64(size))], source_etype=_I8)
-        body(Source(builder, source), Target(builder, target))
-    builder.ret_void()
-    return str(module)
-
-
-def _compiled(assembly: str) -> Any:
-    """An engine that holds the machine code of ``kernel``."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-    )
-    module = llvm.parse_assembly(assembly)
-    module.verify()
-    # The code is straight and in vectors already: the usual pipeline would double the time and gain nothing.
-    passes = llvm.create_new_function_pass_manager()
-    passes.add_sroa_pass()
-    passes.add_instruction_combine_pass()
-    passes.run(module.get_function("kernel"), llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    return engine
+def _square_root(builder: Any, kind: Any) -> Any:
+    """The intrinsic function of LLVM for float32 or a vector of them."""
+    suffix = f"v{kind.count}f32" if isinstance(kind, ir.VectorType) else "f32"
+    name = f"llvm.sqrt.{suffix}"
+    return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(kind, (kind,)), name)

@@ -43,9 +43,11 @@ class QuantType:
         block_size: elements of one block; a row is a whole number of blocks.
         block_bytes: bytes of one block.
         fields: the floating-point numbers of a block.
-        module: module of this package with ``quantize_<name>(rows, out)``; None where ggml's function is used.
+        module: module of this package with ``quantize_<name>(rows, out)``, which returns the indices of rows that are
+            left to ggml; None where ggml's function does all.
         dequantizer: module with ``dequantize_<name>(data, out)``; None where ggml's function is used.
-        weighted: whether an importance matrix changes the bytes.
+        weighted: module with ``quantize_<name>_weighted(rows, out, importance)``; None where ggml's function is used.
+        ignores_importance: whether an importance matrix changes nothing.
     """
 
     name: str
@@ -55,7 +57,8 @@ class QuantType:
     fields: tuple[FloatField, ...]
     module: str | None = None
     dequantizer: str | None = None
-    weighted: bool = True
+    weighted: str | None = None
+    ignores_importance: bool = False
 
     @property
     def bits_per_weight(self) -> float:
@@ -104,8 +107,13 @@ class QuantType:
         _check(out, np.uint8, shape)
         if importance is not None:
             _check(importance, np.float32, (row_length,))
-        if self.module is not None and not (self.weighted and importance is not None):
-            _function(self.module, f"quantize_{self.name}")(rows, out)
+        if self.ignores_importance:
+            importance = None
+        module, suffix = (self.module, "") if importance is None else (self.weighted, "_weighted")
+        if module is not None:
+            kernel = _function(module, f"quantize_{self.name}{suffix}")
+            for row in kernel(rows, out, importance):
+                ggml.quantize(self.ggml_type, rows[row : row + 1], out[row : row + 1], importance)
         elif importance is None and ggml.requires_importance(self.ggml_type):
             raise RecipeError(
                 f"{self.name} cannot be made without an importance matrix; give one or choose a larger type"
@@ -174,18 +182,18 @@ _SIMPLE, _VALUES = "simple", "values"
 
 # Layouts: block_* structures of ggml-common.h.
 _TYPES = (
-    QuantType("f32", 0, 1, 4, (FloatField("<u4", 0, 0x7F800000),), _SIMPLE, _VALUES, weighted=False),
-    QuantType("f16", 1, 1, 2, (_half(0),), _SIMPLE, _VALUES, weighted=False),
-    QuantType("bf16", 30, 1, 2, (FloatField("<u2", 0, 0x7F80),), _SIMPLE, _VALUES, weighted=False),
-    QuantType("q8_0", 8, 32, 34, (_half(0),), _SIMPLE, _VALUES, weighted=False),
+    QuantType("f32", 0, 1, 4, (FloatField("<u4", 0, 0x7F800000),), _SIMPLE, _VALUES, ignores_importance=True),
+    QuantType("f16", 1, 1, 2, (_half(0),), _SIMPLE, _VALUES, ignores_importance=True),
+    QuantType("bf16", 30, 1, 2, (FloatField("<u2", 0, 0x7F80),), _SIMPLE, _VALUES, ignores_importance=True),
+    QuantType("q8_0", 8, 32, 34, (_half(0),), _SIMPLE, _VALUES, ignores_importance=True),
     QuantType("q4_0", 2, 32, 18, (_half(0),), _SIMPLE, _VALUES),
     QuantType("q4_1", 3, 32, 20, (_half(0), _half(2)), _SIMPLE, _VALUES),
     QuantType("q5_0", 6, 32, 22, (_half(0),), _SIMPLE, _VALUES),
     QuantType("q5_1", 7, 32, 24, (_half(0), _half(2)), _SIMPLE, _VALUES),
     QuantType("q2_k", 10, 256, 84, (_half(80), _half(82))),
     QuantType("q3_k", 11, 256, 110, (_half(108),)),
-    QuantType("q4_k", 12, 256, 144, (_half(0), _half(2))),
-    QuantType("q5_k", 13, 256, 176, (_half(0), _half(2))),
+    QuantType("q4_k", 12, 256, 144, (_half(0), _half(2)), "k_quants"),
+    QuantType("q5_k", 13, 256, 176, (_half(0), _half(2)), "k_quants"),
     QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants"),
     QuantType("iq1_s", 19, 256, 50, (_half(0),)),
     # The scale of iq1_m is spread over the top nibbles of four 16-bit words, low nibble first.

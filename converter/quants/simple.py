@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.quants.lanes import Lanes, Source, Target, block_kernel
+from converter.quants.kernel import Source, Target, block_kernel
+from converter.quants.lanes import Lanes
 
 _BELOW_HALF = 0x3EFFFFFF  # bits of the largest float32 below 0.5
 _SIGN = -0x80000000
@@ -48,8 +49,9 @@ def first_equal(x: Source, values: Lanes, wanted: Lanes) -> Lanes:
     return x.load(values.equals(wanted).first(), 1)
 
 
-def quantize_f32(rows: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+def quantize_f32(rows: NDArray[np.float32], out: NDArray[np.uint8], importance: None) -> tuple[int, ...]:
     np.copyto(out.view(np.float32), rows)
+    return ()
 
 
 @block_kernel(32, 64)
