@@ -30,10 +30,6 @@ class Hyperparameters:
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
 
-    def spelled(self, *names: str) -> str:
-        """The first of a field's spellings that config.json itself uses; the last where it uses none."""
-        return next((name for name in names if self.config.get(name) is not None), names[-1])
-
     def _require(self, name: str, kind: str) -> Any:
         if name not in self:
             raise ArchitectureError(

@@ -126,7 +126,7 @@ class Llama(Family):
         for index in range(self.config.integer("num_hidden_layers")):
             yield from self.block(f"blk.{index}", f"model.layers.{index}")
         yield self.tensor("output_norm.weight", "model.norm.weight", (width,))
-        yield from self.output_matrix()
+        yield from self.output_matrix((self.vocab_size, width))
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
         """``rope_freqs.weight``, where the rope's scaling is written as one factor for each frequency."""
@@ -140,8 +140,7 @@ class Llama(Family):
                 )
             yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
 
-    def output_matrix(self) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
         if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
             yield self.tensor("output.weight", "lm_head.weight", shape)

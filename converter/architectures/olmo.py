@@ -48,7 +48,7 @@ class Olmo(Llama):
         for index in range(self.config.integer("num_hidden_layers")):
             yield from self.attention(f"blk.{index}", f"model.layers.{index}.self_attn")
             yield from self.feed_forward(f"blk.{index}", f"model.layers.{index}.mlp")
-        yield from self.output_matrix()
+        yield from self.output_matrix((self.vocab_size, width))
 
 
 class Olmo2(Llama):

@@ -32,8 +32,8 @@ class Qwen2Moe(Qwen2):
     needs_output = True
     #: Whether llama.cpp divides the chosen experts' weights by their sum.
     normalizes: ClassVar[bool] = False
-    #: Spellings of how many experts there are, that of transformers 5 last.
-    count_fields: ClassVar[tuple[str, ...]] = ("num_experts",)
+    #: Field that says how many experts there are.
+    count_field: ClassVar[str] = "num_experts"
 
     @property
     def query_bias(self) -> bool:
@@ -45,7 +45,7 @@ class Qwen2Moe(Qwen2):
 
     @property
     def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, self.config.spelled(*self.count_fields), "num_experts_per_tok")
+        return expert_counts(self.config, self.count_field, "num_experts_per_tok")
 
     def key_values(self) -> list[KeyValue]:
         config = self.config
@@ -99,9 +99,10 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
         "decoder_sparse_step": 1,
         "attention_bias": False,
     }
+    aliases: ClassVar = {"num_experts": "num_local_experts"}
     needs_output = False
     normalizes = True
-    count_fields = ("num_experts", "num_local_experts")
+    count_field = "num_local_experts"
 
     @property
     def query_bias(self) -> bool:
