@@ -155,5 +155,5 @@ class LlamaModel:
 
 def plain_reason(line: str) -> str:
     """An error line of llama.cpp without the names of its functions and the path, which the reader knows."""
-    line = re.sub(r"^(\w*_\w*: )+(error loading model: )?", "", line)
+    line = re.sub(r"^((\w*_\w*|read|error loading model( \w+)?): )+", "", line)
     return " ".join(line.split()) or "no reason given"

@@ -18,8 +18,9 @@ LEVELS = ("load", "full")
 #: What a full verification measures, by the names that ``trial.compare`` and ``Verification`` share.
 FIGURES = ("top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
 
-#: Work for one thread, in bytes of the file: with less, threads spend their time waiting for each other.
-BYTES_PER_THREAD = 64 << 20
+#: Bytes of the file worth a thread. With less to do, threads wait for each other, and badly on a busy machine.
+TO_GENERATE = 1 << 30  # every weight is read once for each token
+TO_COMPARE = 64 << 20  # every weight is used on a whole window of tokens
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,11 @@ def verify(
         raise UsageError(f"verification level {level!r} does not exist; choose {' or '.join(LEVELS)}")
     limits, started = thresholds_for(method), time.perf_counter()
     tell = progress or (lambda _: None)
-    trial = {"path": str(path), "threads": fitting_threads(path, threads)}
+    few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
     result = Verification(level, passed=False, verdict="")
     try:
         tell("loading the file with llama.cpp")
-        loaded = ask("trial:generate", **trial)
+        loaded = ask("trial:generate", path=str(path), threads=few)
         result = replace(result, generated=loaded["generated"])
         tell("tokenizing difficult strings with both tokenizers")
         tokenized, probes = check_tokens(path, tokenizer, pre)
@@ -122,7 +123,7 @@ def verify(
                 context_length=loaded["context_length"],
                 vocab_size=loaded["vocab_size"],
                 batch_size=batch_size,
-                threads=trial["threads"],
+                threads=many,
                 trust_remote_code=trust_remote_code,
                 load_dtype=load_dtype,
             )
@@ -132,7 +133,7 @@ def verify(
             ) from error
         tell("comparing the file's predictions with the source's")
         try:
-            figures = ask("trial:compare", folder=folder, **trial)
+            figures = ask("trial:compare", path=str(path), folder=folder, threads=many)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
     measured = {name: figures[name] for name in FIGURES}
@@ -177,8 +178,8 @@ def in_words(measured: Mapping[str, float]) -> str:
     )
 
 
-def fitting_threads(path: Path, threads: int | None) -> int:
-    """Threads worth using for a file: those asked for, or one for each processor, but none without enough to do."""
+def fitting_threads(path: Path, threads: int | None, share: int) -> int:
+    """Threads worth using: those asked for, or one for each processor, but at most one for each ``share`` bytes."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     nbytes = path.stat().st_size if path.is_file() else 0
-    return max(1, min(threads or processors, nbytes // BYTES_PER_THREAD))
+    return max(1, min(threads or processors, nbytes // share))
