@@ -1,0 +1,161 @@
+"""The frame of decoders with layer norms: GPT-2 and its descendants, and some of Llama's relatives.
+
+Each differs in where its blocks put the norms, how it stores queries, keys and values, and what of a head rotates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.llama import Llama
+from converter.architectures.rope import Rope
+from converter.architectures.target import Operation, TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, float32, uint32
+
+#: Names of the GELU that llama.cpp computes, by the tanh approximation and a table of float16 values. The exact one,
+#: "gelu", differs from it by less than that table's rounding.
+GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu")
+
+
+class LayerNormDecoder(Llama):
+    """What these families share: layer norms with biases, heads of hidden_size / heads elements.
+
+    Attributes:
+        epsilon: config.json's name of the norms' epsilon.
+        activation: config.json's name of the activation, one of ``activations``.
+        norm_bias: norms have biases.
+        norm_operation: what is done to a norm's weight.
+        rotary_factor: transformers' default of the share of a head that rope rotates; None for a family without rope.
+        embedding, final_norm, output: source names, without ``.weight``.
+        layers: what source names of layers begin with.
+    """
+
+    rotates_neighbours = False
+    takes_frequency_factors = False
+    epsilon: ClassVar[str] = "layer_norm_eps"
+    activation: ClassVar[str] = "hidden_act"
+    activations: ClassVar[tuple[str, ...]] = GELUS
+    norm_bias: ClassVar[bool] = True
+    norm_operation: ClassVar[Operation | None] = None
+    rotary_factor: ClassVar[float | None] = 1.0
+    embedding: ClassVar[str] = "model.embed_tokens"
+    layers: ClassVar[str] = "model.layers"
+    final_norm: ClassVar[str] = "model.norm"
+    output: ClassVar[str] = "lm_head"
+
+    @property
+    def head_dim(self) -> int:
+        """hidden_size / heads: llama.cpp runs these families with no other."""
+        head_dim = super().head_dim
+        if head_dim * self.heads != self.embedding_length:
+            raise ArchitectureError(
+                f"config.json: 'head_dim' is {head_dim}, but llama.cpp runs {self.arch} only with hidden_size / "
+                f"num_attention_heads = {self.embedding_length / self.heads:g}"
+            )
+        return head_dim
+
+    @property
+    def feed_forward_length(self) -> int:
+        return self.config.integer("intermediate_size")
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        config.one_of(self.activation, *self.activations)
+        pairs = [
+            uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
+            uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
+            uint32(f"{arch}.embedding_length", self.embedding_length),
+            uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
+            uint32(f"{arch}.attention.head_count", self.heads),
+            uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
+            float32(f"{arch}.attention.layer_norm_epsilon", config.number(self.epsilon)),
+        ]
+        if self.rotary_factor is not None:
+            rotated = rotated_elements(config, self.head_dim, self.rotary_factor)
+            pairs += [
+                *rope_without_factors(config, arch).key_values(arch),
+                uint32(f"{arch}.rope.dimension_count", rotated),
+            ]
+        elif self.head_dim < 1:
+            raise ArchitectureError(f"config.json: num_attention_heads {self.heads} exceeds the hidden size")
+        return pairs
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        shape = (self.vocab_size, self.embedding_length)
+        yield self.tensor("token_embd.weight", f"{self.embedding}.weight", shape)
+        yield from self.before_blocks()
+        for index in range(self.config.integer("num_hidden_layers")):
+            yield from self.block(f"blk.{index}", f"{self.layers}.{index}")
+        yield from self.norm("output_norm", self.final_norm)
+        yield from self.output_matrix(shape)
+
+    def before_blocks(self) -> Iterator[TargetTensor]:
+        """Tensors between the embedding and the first block."""
+        yield from ()
+
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
+        if not self.config.flag("tie_word_embeddings") or f"{self.output}.weight" in self.sources:
+            yield self.tensor("output.weight", f"{self.output}.weight", shape)
+        elif self.needs_output:
+            yield self.tensor("output.weight", f"{self.embedding}.weight", shape)
+
+    def norm(self, target: str, source: str) -> Iterator[TargetTensor]:
+        shape = (self.embedding_length,)
+        yield self.tensor(f"{target}.weight", f"{source}.weight", shape, operation=self.norm_operation)
+        if self.norm_bias:
+            yield self.tensor(f"{target}.bias", f"{source}.bias", shape)
+
+    def biased(self, target: str, source: str, shape: tuple[int, int], *, bias: bool) -> Iterator[TargetTensor]:
+        """A projection whose bias llama.cpp requires: zeros where the source has none."""
+        yield from self.linear(target, source, shape, bias=bias)
+        if not bias:
+            yield zeros(f"{target}.bias", shape[0])
+
+
+def zeros(name: str, length: int) -> TargetTensor:
+    """A vector of zeros."""
+    return TargetTensor(name, (length,), values=(0.0,) * length)
+
+
+def rotated_elements(config: Hyperparameters, head_dim: int, default: float) -> int:
+    """Elements of a head that rope rotates, the first ones.
+
+    Args:
+        config: ``partial_rotary_factor`` stands in ``rope_parameters``, or beside it in older files.
+        head_dim: elements of a head.
+        default: the factor where config.json has none.
+
+    Raises:
+        ArchitectureError: the factor is no number, or gives no even number of elements.
+    """
+    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    factor = parameters.get("partial_rotary_factor") if isinstance(parameters, dict) else None
+    factor = config.get("partial_rotary_factor") if factor is None else factor
+    factor = default if factor is None else factor
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    rotated = int(head_dim * factor) if number and 0 < factor <= 1 else 0
+    if rotated < 2 or rotated % 2:
+        raise ArchitectureError(
+            f"config.json: 'partial_rotary_factor' is {factor!r}, a share of the {head_dim} elements of a head that is "
+            "an even number expected"
+        )
+    return rotated
+
+
+def rope_without_factors(config: Hyperparameters, arch: str) -> Rope:
+    """The config's rope, for an arch where llama.cpp reads no frequency factors.
+
+    Raises:
+        ArchitectureError: the scaling needs them.
+    """
+    rope = Rope.of(config)
+    if rope.by_frequency:
+        raise ArchitectureError(
+            f"config.json: rope scaling {rope.scaling!r} with these parameters needs frequency factors, which "
+            f"llama.cpp does not read for {arch}; it runs linear, and yarn with beta_fast 32, beta_slow 1"
+        )
+    return rope
