@@ -47,6 +47,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("olmoe", {"norm_topk_prob": True}, "'norm_topk_prob' is True"),
     ("olmoe", {"clip_qkv": 8.0}, "'clip_qkv' is 8.0"),
     ("olmoe", {"num_key_value_heads": 2}, "'num_key_value_heads' is 2"),
+    ("granite", {"residual_multiplier": 0.0}, "'residual_multiplier' is 0.0"),
 ]
 
 
