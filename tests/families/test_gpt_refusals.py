@@ -28,27 +28,52 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "beta_fast": 8.0}},
         "'yarn' with these parameters needs frequency factors, which llama.cpp does not read for gptneox",
     ),
+    ("phi2", {"qk_layernorm": True}, "'qk_layernorm' is True"),
+    ("phi2", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+    ("starcoder2", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
+    ("starcoder2", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs starcoder2 only with .* = 32"),
+    ("stablelm", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("stablelm", {"rope_parameters": {"rope_type": "llama3"}}, "rope scaling 'llama3' .* stablelm"),
+    ("nemotron", {"hidden_act": "relu"}, "'hidden_act' is 'relu'"),
+    ("nemotron", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs nemotron only with .* = 32"),
+]
+
+#: Variation, changes of its config.json, what the user is told of a file that is written all the same.
+WARNED: list[tuple[str, dict[str, Any], str]] = [
+    ("starcoder2", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
 ]
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One checkpoint of each variation that is refused after a change of its config.json."""
-    names = dict.fromkeys(name for name, _, _ in REFUSED)
+    """One checkpoint of each variation that is converted after a change of its config.json."""
+    names = dict.fromkeys(name for name, _, _ in (*REFUSED, *WARNED))
     return {name: write_model(tmp_path_factory.mktemp(name), name) for name in names}
+
+
+def changed(original: Path, changes: dict[str, Any], model: Path) -> Path:
+    """The checkpoint with other values in its config.json."""
+    model.mkdir()
+    for file in original.iterdir():
+        (model / file.name).symlink_to(file)
+    config = json.loads((model / "config.json").read_text()) | changes
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps(config))
+    return model
 
 
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
 def test_refused(
     name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
 ) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for file in checkpoints[name].iterdir():
-        (model / file.name).symlink_to(file)
-    config = json.loads((model / "config.json").read_text()) | changes
-    (model / "config.json").unlink()
-    (model / "config.json").write_text(json.dumps(config))
+    model = changed(checkpoints[name], changes, tmp_path / "model")
     with pytest.raises(ArchitectureError, match=message):
         convert(model, "f32", tmp_path / "f32.gguf", verify="none")
     assert not list(tmp_path.glob("*.gguf*"))
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), WARNED)
+def test_warned(name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = changed(checkpoints[name], changes, tmp_path / "model")
+    [warning] = convert(model, "f32", tmp_path / "f32.gguf", verify="none", dry_run=True).warnings
+    assert message in warning
