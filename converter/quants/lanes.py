@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,17 @@ _TO_INTEGER = 12582912.0  # 1.5 * 2**23: adding it leaves no bits for a fraction
 class _Splat(ir.Constant):  # type: ignore[misc]
     """One constant in every lane, in LLVM's short form."""
 
+    def __init__(self, kind: Any, constant: Any) -> None:
+        self.type = kind
+        self.constant = constant
+
     def _get_reference(self) -> str:
-        return f"splat ({self.constant[0]})"
+        return f"splat ({self.constant})"
+
+
+@cache
+def _shuffle_mask(indices: tuple[int, ...]) -> Any:
+    return ir.Constant(ir.VectorType(_I32, len(indices)), indices)
 
 
 class Lanes:
@@ -51,7 +61,8 @@ class Lanes:
     def _same_length(self, element: Any) -> Any:
         return ir.VectorType(element, len(self)) if len(self) > 1 else element
 
-    def _stretched(self, count: int) -> Lanes:
+    def spread(self, count: int) -> Lanes:
+        """A single lane as ``count`` equal ones; so many already are left alone."""
         if len(self) == count:
             return self
         assert len(self) == 1
@@ -66,7 +77,7 @@ class Lanes:
                 constant = _Splat(self.value.type, constant)
             return self.value, constant
         count = max(len(self), len(other))
-        return self._stretched(count).value, other._stretched(count).value
+        return self.spread(count).value, other.spread(count).value
 
     def _combined(self, other: Lanes | float, of_floats: str, of_integers: str) -> Lanes:
         operation = of_floats if self.element == _F32 else of_integers
@@ -134,8 +145,8 @@ class Lanes:
         if model is None:
             model = Lanes(self.builder, ir.Constant(_I32 if isinstance(yes, int) else _F32, 0))
         count = max(len(lanes) for lanes in (self, yes, no) if isinstance(lanes, Lanes))
-        model = model._stretched(count)
-        chosen = self.builder.select(self._stretched(count).value, model._pair(yes)[1], model._pair(no)[1])
+        model = model.spread(count)
+        chosen = self.builder.select(self.spread(count).value, model._pair(yes)[1], model._pair(no)[1])
         return Lanes(self.builder, chosen)
 
     def filled(self, number: float) -> Lanes:
@@ -208,7 +219,7 @@ class Lanes:
 
     def pick(self, indices: Sequence[int], other: Lanes | None = None) -> Lanes:
         """The lanes at ``indices``, counted through ``self`` and then ``other``."""
-        mask = ir.Constant(ir.VectorType(_I32, len(indices)), list(indices))
+        mask = _shuffle_mask(tuple(indices))
         return Lanes(self.builder, self.builder.shuffle_vector(self.value, (other or self).value, mask))
 
     def lane(self, index: Lanes | int) -> Lanes:
@@ -267,6 +278,15 @@ def transposed(vectors: Sequence[Lanes]) -> list[Lanes]:
         pairs = list(zip(vectors[: count // 2], vectors[count // 2 :], strict=True))
         vectors = [first.pick(half, second) for first, second in pairs for half in (low, high)]
     return vectors
+
+
+def column(vectors: Sequence[Lanes], lane: int) -> Lanes:
+    """One lane of each vector, side by side."""
+    builder = vectors[0].builder
+    value = ir.Constant(ir.VectorType(vectors[0].element, len(vectors)), ir.Undefined)
+    for position, vector in enumerate(vectors):
+        value = builder.insert_element(value, vector.lane(lane).value, _I32(position))
+    return Lanes(builder, value)
 
 
 @contextmanager

@@ -192,8 +192,8 @@ _TYPES = (
     QuantType("q5_1", 7, 32, 24, (_half(0), _half(2)), _SIMPLE, _VALUES),
     QuantType("q2_k", 10, 256, 84, (_half(80), _half(82))),
     QuantType("q3_k", 11, 256, 110, (_half(108),)),
-    QuantType("q4_k", 12, 256, 144, (_half(0), _half(2)), "k_quants"),
-    QuantType("q5_k", 13, 256, 176, (_half(0), _half(2)), "k_quants"),
+    QuantType("q4_k", 12, 256, 144, (_half(0), _half(2)), "k_quants", None, "k_quants"),
+    QuantType("q5_k", 13, 256, 176, (_half(0), _half(2)), "k_quants", None, "k_quants"),
     QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants"),
     QuantType("iq1_s", 19, 256, 50, (_half(0),)),
     # The scale of iq1_m is spread over the top nibbles of four 16-bit words, low nibble first.

@@ -172,3 +172,62 @@ def search_affine(
         flat.where(0.0, origin.get()),
         fit.get().inverted(),
     )
+
+
+def search_positive(x: Source, elements: list[Lanes], weights: list[Lanes], levels: int) -> tuple[Lanes, list[Lanes]]:
+    """Scales of numbers that are not negative, and their quants: as a rule from 0 to ``levels``, int32 from 0 to 255.
+
+    First the best of nine spreads; then quants change one by one as long as that helps. Negative numbers, which come
+    from roundings only, leave the range of quants as they do in ggml.
+
+    Args:
+        x: where to put the loops.
+        elements: float32 per number, one search per lane.
+        weights: of the numbers' squared errors.
+        levels: the largest quant.
+    """
+    zero = elements[0].filled(0.0)
+    peak = zero
+    for values in elements:
+        peak = (peak > values).where(peak, values)
+    empty = peak < ALL_ZERO
+    peak = empty.where(1.0, peak)
+    best, best_factor = Variable(zero), Variable(zero)
+    with x.repeat(9) as index:
+        step = index - (index > 4).where(4, 5)  # 0 first, then -4 to -1, then 1 to 4
+        first = index.equals(0)
+        factor = (first.where(0, step).floats() * 0.1 + float(levels)) / peak
+        scale = 1.0 / factor
+        loss = zero
+        for values, weight in zip(elements, weights, strict=True):
+            quants = (factor * values).nearest_integer()
+            quants = first.where(quants & 255, quants.at_most(levels))
+            difference = values - scale * quants.floats()
+            loss = loss + weight * difference * difference
+        better = (loss < best.get()) | first
+        best.set(better.where(loss, best.get()))
+        best_factor.set(better.where(factor, best_factor.get()))
+
+    products, squares = Variable(zero), Variable(zero)
+    chosen = []
+    for values, weight in zip(elements, weights, strict=True):
+        quants = (best_factor.get() * values).nearest_integer().at_most(levels)
+        products.set(products.get() + weight * values * quants.floats())
+        squares.set(squares.get() + weight * quants.floats() * quants.floats())
+        chosen.append(Variable(quants & 255))
+    with x.repeat(5):
+        for values, weight, quant in zip(elements, weights, chosen, strict=True):
+            now = quant.get().floats()
+            other_products = products.get() - weight * values * now
+            other_squares = squares.get() - weight * now * now
+            changed = (values * other_squares / other_products).nearest_integer().at_most(levels)
+            new_products = other_products + weight * values * changed.floats()
+            new_squares = other_squares + weight * changed.floats() * changed.floats()
+            gain = new_products * new_products * squares.get() > products.get() * products.get() * new_squares
+            gain = gain & (other_products > 0.0) & (other_squares > 0.0) & changed.equals(quant.get()).inverted()
+            quant.set(gain.where(changed & 255, quant.get()))
+            products.set(gain.where(new_products, products.get()))
+            squares.set(gain.where(new_squares, squares.get()))
+    found = squares.get() > 0.0
+    scale = (found & empty.inverted()).where(products.get() / squares.get(), 0.0)
+    return scale, [empty.where(0, quant.get()) for quant in chosen]

@@ -169,21 +169,67 @@ def matrices(kinds: tuple[Kind, ...]) -> st.SearchStrategy[Floats]:
 
 invented = arrays(np.float32, (1, ROW), elements=st.floats(width=32, allow_nan=False, allow_infinity=False))
 
+
+def even(rng: np.random.Generator) -> Floats:
+    return rng.uniform(0.1, 2, ROW).astype(np.float32)
+
+
+def mean_activations(rng: np.random.Generator) -> Floats:
+    """As collected from a model: squares of heavy-tailed numbers, some columns never active."""
+    return (rng.standard_t(2, ROW) ** 2 * (rng.random(ROW) > 0.1)).astype(np.float32)
+
+
+def mostly_zero(rng: np.random.Generator) -> Floats:
+    return np.where(rng.random(ROW) < 0.05, even(rng), np.float32(0))
+
+
+def no_importance(rng: np.random.Generator) -> Floats:
+    return np.zeros(ROW, np.float32)
+
+
+def counts(rng: np.random.Generator) -> Floats:
+    return rng.integers(0, 4, ROW).astype(np.float32)
+
+
+def tiny_or_huge(rng: np.random.Generator) -> Floats:
+    return (even(rng) * 10.0 ** rng.uniform(-42, 37)).astype(np.float32)
+
+
+def of_any_size(rng: np.random.Generator) -> Floats:
+    return np.abs(any_bits(rng))
+
+
+IMPORTANCE: tuple[Kind, ...] = (even, mean_activations, mostly_zero, no_importance, counts, tiny_or_huge, of_any_size)
+importances = st.builds(
+    lambda kind, seed: kind(np.random.default_rng(seed)), st.sampled_from(IMPORTANCE), st.integers(0, 2**32 - 1)
+)
+
 # --- tests -----------------------------------------------------------------------------------------------------------
 
 OWN = [name for name, quant in QUANT_TYPES.items() if quant.module is not None]
-COMPILED = [name for name in OWN if name != "f32"]
+WEIGHTED = [name for name, quant in QUANT_TYPES.items() if quant.weighted is not None]
+KERNELS = [(name, "") for name in OWN if name != "f32"] + [(name, "_weighted") for name in WEIGHTED]
 THROUGH_GGML = [name for name in QUANT_TYPES if name not in OWN]
 # ggml spends 4 to 18 seconds on the tables of these before the first block; their layouts are checked below.
 SLOW_TABLES = ("iq1_s", "iq1_m", "iq2_xs", "iq2_s")
 NEED_IMPORTANCE = ("iq1_s", "iq2_xxs", "iq2_xs")
+
+each_kernel = pytest.mark.parametrize(("name", "suffix"), KERNELS, ids=[name + suffix for name, suffix in KERNELS])
+
+
+def kernel_of(name: str, suffix: str) -> kernel.BlockKernel:
+    """A kernel that is not compiled yet."""
+    quant = QUANT_TYPES[name]
+    module = import_module(f"converter.quants.{quant.weighted if suffix else quant.module}")
+    own = getattr(module, f"quantize_{name}{suffix}")
+    return kernel.BlockKernel(own.body, own.elements, own.size, own.row_sums)
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_own_kernels_give_ggmls_bytes(name: str) -> None:
     quant = QUANT_TYPES[name]
 
-    @settings(deadline=None, max_examples=100)
+    @settings(deadline=None, max_examples=50)
     @given(matrices(MODEST + EXTREME) | invented)
     def check(rows: Floats) -> None:
         np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
@@ -191,13 +237,51 @@ def test_own_kernels_give_ggmls_bytes(name: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("kind", MODEST + EXTREME)
-@pytest.mark.parametrize("name", OWN)
-def test_own_kernels_on_each_kind_of_row(name: str, kind: Kind) -> None:
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_own_kernels_give_ggmls_bytes_with_importance(name: str) -> None:
+    quant = QUANT_TYPES[name]
+
+    @settings(deadline=None, max_examples=50)
+    @given(matrices(MODEST + EXTREME) | invented, importances)
+    def check(rows: Floats, importance: Floats) -> None:
+        np.testing.assert_array_equal(quant.quantize(rows, None, importance), ggml_bytes(quant, rows, importance))
+
+    check()
+
+
+@each_kernel
+def test_own_kernels_on_each_kind_of_row(name: str, suffix: str) -> None:
     """Enough rows of one kind that every lane and every remainder of the vector loops sees them."""
     quant, rng = QUANT_TYPES[name], np.random.default_rng(7)
-    rows = np.stack([kind(rng) for _ in range(203)])
-    np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
+    for number, kind in enumerate(MODEST + EXTREME):
+        rows = np.stack([kind(rng) for _ in range(101)])
+        importance = IMPORTANCE[number % len(IMPORTANCE)](rng) if suffix else None
+        expected = ggml_bytes(quant, rows, importance)
+        np.testing.assert_array_equal(quant.quantize(rows, None, importance), expected, kind.__name__)
+
+
+@each_kernel
+def test_ordinary_rows_are_not_left_to_ggml(name: str, suffix: str) -> None:
+    quant, rng, own = QUANT_TYPES[name], np.random.default_rng(11), kernel_of(name, suffix)
+    rows = np.stack([kind(rng) for _ in range(40) for kind in (normal, heavy_tailed, constant, zero, positive)])
+    out = np.zeros((len(rows), quant.row_bytes(ROW)), np.uint8)
+    for importance in (even(rng), mean_activations(rng)) if suffix else (None,):
+        assert len(own(rows, out, importance)) == 0
+
+
+@each_kernel
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_rows_that_end_within_a_kernels_block(name: str, suffix: str, n: int) -> None:
+    """A kernel runs on several blocks at once; a matrix may have any number of them, in rows of any number."""
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(12)
+    for blocks in (1, 3, 5):
+        row_length = blocks * (quant.block_size if quant.block_size > 1 else 32)
+        rows = rng.standard_normal((n, row_length)).astype(np.float32)
+        importance = rng.uniform(0, 2, row_length).astype(np.float32) if suffix else None
+        out = np.full((n + 1, quant.row_bytes(row_length)), 0xA5, np.uint8)
+        quant.quantize(rows, out[:n], importance)
+        np.testing.assert_array_equal(out[:n], ggml_bytes(quant, rows, importance))
+        assert (out[n] == 0xA5).all()
 
 
 @pytest.mark.parametrize("name", [name for name in THROUGH_GGML if name not in SLOW_TABLES])
@@ -256,23 +340,21 @@ def test_a_weight_too_large_overflows(name: str) -> None:
     assert [ggml_accepts(quant, row) for row in data] == [True, False]
 
 
-def fresh_kernel(name: str) -> kernel.BlockKernel:
-    """A kernel that is not compiled yet."""
-    own = getattr(import_module(f"converter.quants.{QUANT_TYPES[name].module}"), f"quantize_{name}")
-    return kernel.BlockKernel(own.body, own.elements, own.size)
-
-
-@pytest.mark.parametrize("name", COMPILED)
-def test_a_processor_without_wide_registers_gives_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@each_kernel
+def test_a_processor_without_wide_registers_gives_the_same_bytes(
+    name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quant, rng = QUANT_TYPES[name], np.random.default_rng(9)
     rows = np.stack([kind(rng) for kind in MODEST + EXTREME])
-    fresh = fresh_kernel(name)
+    importance = mean_activations(rng) if suffix else None
+    fresh = kernel_of(name, suffix)
     monkeypatch.setattr(kernel.llvm, "get_host_cpu_name", lambda: "generic")
     monkeypatch.setattr(kernel.llvm, "get_host_cpu_features", llvmlite.binding.FeatureMap)
-    out = np.zeros((len(rows), quant.row_bytes(ROW)), np.uint8)
-    left = fresh(rows, out)
-    out[left] = quant.quantize(rows[left])
-    np.testing.assert_array_equal(out, ggml_bytes(quant, rows))
+    expected = ggml_bytes(quant, rows, importance)
+    out = np.zeros_like(expected)
+    done = np.ones(len(rows), np.bool_)
+    done[fresh(rows, out, importance)] = False
+    np.testing.assert_array_equal(out[done], expected[done])
 
 
 @pytest.mark.parametrize("name", ["f16", "bf16"])
@@ -283,16 +365,17 @@ def test_rows_that_end_within_a_vector(name: str, row_length: int) -> None:
     np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
 
 
-@pytest.mark.parametrize("name", COMPILED)
-def test_threads_on_tiles_give_the_same_bytes(name: str) -> None:
+@each_kernel
+def test_threads_on_tiles_give_the_same_bytes(name: str, suffix: str) -> None:
     """From the first call on, which compiles."""
-    quant, rng, fresh = QUANT_TYPES[name], np.random.default_rng(6), fresh_kernel(name)
-    tiles = [np.stack([normal(rng) for _ in range(64)]) for _ in range(24)]
-    outs = [np.zeros((64, quant.row_bytes(ROW)), np.uint8) for _ in tiles]
+    quant, rng, fresh = QUANT_TYPES[name], np.random.default_rng(6), kernel_of(name, suffix)
+    tiles = [np.stack([normal(rng) for _ in range(32)]) for _ in range(12)]
+    outs = [np.zeros((32, quant.row_bytes(ROW)), np.uint8) for _ in tiles]
+    importance = even(rng) if suffix else None
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(fresh, tiles, outs))
+        list(pool.map(fresh, tiles, outs, [importance] * len(tiles)))
     for tile, data in zip(tiles, outs, strict=True):
-        np.testing.assert_array_equal(data, ggml_bytes(quant, tile))
+        np.testing.assert_array_equal(data, ggml_bytes(quant, tile, importance))
 
 
 def test_the_gil_is_released_while_a_kernel_runs() -> None:
