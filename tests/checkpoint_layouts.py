@@ -20,7 +20,8 @@ def config_with(**changes: Any) -> Callable[[Path], None]:
 
     def rewrite(directory: Path) -> None:
         path = directory / "config.json"
-        config = {**json.loads(path.read_text()), **changes}
-        path.write_text(json.dumps({name: value for name, value in config.items() if value is not None}))
+        kept = {name: value for name, value in json.loads(path.read_text()).items() if name not in changes}
+        given = {name: value for name, value in changes.items() if value is not None}
+        path.write_text(json.dumps(kept | given))
 
     return rewrite

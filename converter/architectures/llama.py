@@ -67,6 +67,11 @@ class Llama(Family):
         return head_dim
 
     @property
+    def rotary_dim(self) -> int:
+        """Elements of a head that rope rotates, from its first."""
+        return self.head_dim
+
+    @property
     def rope(self) -> Rope:
         return Rope.of(self.config)
 
@@ -116,7 +121,7 @@ class Llama(Family):
             uint32(f"{self.arch}.attention.key_length", self.head_dim),
             uint32(f"{self.arch}.attention.value_length", self.head_dim),
             uint32(f"{self.arch}.vocab_size", self.vocab_size),
-            uint32(f"{self.arch}.rope.dimension_count", self.head_dim),
+            uint32(f"{self.arch}.rope.dimension_count", self.rotary_dim),
         ]
 
     def tensors(self) -> Iterator[TargetTensor]:
@@ -131,7 +136,7 @@ class Llama(Family):
     def frequency_factors(self) -> Iterator[TargetTensor]:
         """``rope_freqs.weight``, where the rope's scaling is written as one factor for each frequency."""
         rope = self.rope
-        factors = rope.frequency_factors(self.head_dim)
+        factors = rope.frequency_factors(self.rotary_dim)
         if factors is not None:
             if not self.takes_frequency_factors:
                 raise ArchitectureError(

@@ -48,6 +48,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("olmoe", {"clip_qkv": 8.0}, "'clip_qkv' is 8.0"),
     ("olmoe", {"num_key_value_heads": 2}, "'num_key_value_heads' is 2"),
     ("granite", {"residual_multiplier": 0.0}, "'residual_multiplier' is 0.0"),
+    ("smollm3", {"no_rope_layers": [1, 1, 1, 1, 1]}, r"'no_rope_layers' is \[1, 1, 1, 1, 1\]"),
+    ("smollm3", {"mlp_bias": True}, "'mlp_bias' is True"),
+    ("exaone4", {"sliding_window": 24}, "'sliding_window' is 24, but .* only where num_hidden_layers is 64, not 2"),
+    ("exaone4", {"head_dim": 32}, "'head_dim' is 32"),
+    ("ernie", {"use_bias": True}, "'use_bias' is True"),
+    ("ernie-moe", {"moe_layer_interval": 2}, "'moe_layer_interval' is 2"),
+    ("ernie-moe", {"moe_layer_end_index": 1}, "'moe_layer_end_index' is 1"),
+    ("hunyuan", {"attention_bias": True}, "'attention_bias' is True"),
+    ("hunyuan", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
 ]
 
 
