@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.llama import Llama
-from converter.architectures.rope import Rope
+from converter.architectures.rope import rotated_elements
 from converter.architectures.target import Operation, TargetTensor
-from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, float32, uint32
 
 #: Names of the GELU that llama.cpp computes, by the tanh approximation and a table of float16 values. The exact one,
@@ -35,6 +33,7 @@ class LayerNormDecoder(Llama):
 
     rotates_neighbours = False
     takes_frequency_factors = False
+    takes_head_dim = False
     epsilon: ClassVar[str] = "layer_norm_eps"
     activation: ClassVar[str] = "hidden_act"
     activations: ClassVar[tuple[str, ...]] = GELUS
@@ -47,15 +46,8 @@ class LayerNormDecoder(Llama):
     output: ClassVar[str] = "lm_head"
 
     @property
-    def head_dim(self) -> int:
-        """hidden_size / heads: llama.cpp runs these families with no other."""
-        head_dim = super().head_dim
-        if head_dim * self.heads != self.embedding_length:
-            raise ArchitectureError(
-                f"config.json: 'head_dim' is {head_dim}, but llama.cpp runs {self.arch} only with hidden_size / "
-                f"num_attention_heads = {self.embedding_length / self.heads:g}"
-            )
-        return head_dim
+    def rotary_dim(self) -> int:
+        return rotated_elements(self.config, self.head_dim, self.rotary_factor or 1.0)
 
     @property
     def feed_forward_length(self) -> int:
@@ -71,20 +63,21 @@ class LayerNormDecoder(Llama):
             uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
             uint32(f"{arch}.attention.head_count", self.heads),
             uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
+            uint32(f"{arch}.attention.key_length", self.head_dim),
+            uint32(f"{arch}.attention.value_length", self.head_dim),
             float32(f"{arch}.attention.layer_norm_epsilon", config.number(self.epsilon)),
         ]
         if self.rotary_factor is not None:
-            rotated = rotated_elements(config, self.head_dim, self.rotary_factor)
             pairs += [
-                *rope_without_factors(config, arch).key_values(arch),
-                uint32(f"{arch}.rope.dimension_count", rotated),
+                *self.rope.key_values(arch),
+                uint32(f"{arch}.rope.dimension_count", self.rotary_dim),
             ]
-        elif self.head_dim < 1:
-            raise ArchitectureError(f"config.json: num_attention_heads {self.heads} exceeds the hidden size")
         return pairs
 
     def tensors(self) -> Iterator[TargetTensor]:
         shape = (self.vocab_size, self.embedding_length)
+        if self.rotary_factor is not None:
+            yield from self.frequency_factors()
         yield self.tensor("token_embd.weight", f"{self.embedding}.weight", shape)
         yield from self.before_blocks()
         for index in range(self.config.integer("num_hidden_layers")):
@@ -119,43 +112,3 @@ class LayerNormDecoder(Llama):
 def zeros(name: str, length: int) -> TargetTensor:
     """A vector of zeros."""
     return TargetTensor(name, (length,), values=(0.0,) * length)
-
-
-def rotated_elements(config: Hyperparameters, head_dim: int, default: float) -> int:
-    """Elements of a head that rope rotates, the first ones.
-
-    Args:
-        config: ``partial_rotary_factor`` stands in ``rope_parameters``, or beside it in older files.
-        head_dim: elements of a head.
-        default: the factor where config.json has none.
-
-    Raises:
-        ArchitectureError: the factor is no number, or gives no even number of elements.
-    """
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    factor = parameters.get("partial_rotary_factor") if isinstance(parameters, dict) else None
-    factor = config.get("partial_rotary_factor") if factor is None else factor
-    factor = default if factor is None else factor
-    number = isinstance(factor, int | float) and not isinstance(factor, bool)
-    rotated = int(head_dim * factor) if number and 0 < factor <= 1 else 0
-    if rotated < 2 or rotated % 2:
-        raise ArchitectureError(
-            f"config.json: 'partial_rotary_factor' is {factor!r}, a share of the {head_dim} elements of a head that is "
-            "an even number expected"
-        )
-    return rotated
-
-
-def rope_without_factors(config: Hyperparameters, arch: str) -> Rope:
-    """The config's rope, for an arch where llama.cpp reads no frequency factors.
-
-    Raises:
-        ArchitectureError: the scaling needs them.
-    """
-    rope = Rope.of(config)
-    if rope.by_frequency:
-        raise ArchitectureError(
-            f"config.json: rope scaling {rope.scaling!r} with these parameters needs frequency factors, which "
-            f"llama.cpp does not read for {arch}; it runs linear, and yarn with beta_fast 32, beta_slow 1"
-        )
-    return rope

@@ -163,3 +163,28 @@ class Rope:
 def yarn_scale(factor: float, mscale: float = 1.0) -> float:
     """Yarn's attention scale, ``0.1 * mscale * ln(factor) + 1`` (arXiv:2309.00071, section 3.4)."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def rotated_elements(config: Hyperparameters, head_dim: int, default: float) -> int:
+    """Elements of a head that rope rotates, the first ones.
+
+    Args:
+        config: ``partial_rotary_factor`` stands in ``rope_parameters``, or beside it in older files.
+        head_dim: elements of a head.
+        default: the factor where config.json has none.
+
+    Raises:
+        ArchitectureError: the factor is no number, or gives no even number of elements.
+    """
+    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    factor = parameters.get("partial_rotary_factor") if isinstance(parameters, dict) else None
+    factor = config.get("partial_rotary_factor") if factor is None else factor
+    factor = default if factor is None else factor
+    number = isinstance(factor, int | float) and not isinstance(factor, bool)
+    rotated = int(head_dim * factor) if number and 0 < factor <= 1 else 0
+    if rotated < 2 or rotated % 2:
+        raise ArchitectureError(
+            f"config.json: 'partial_rotary_factor' is {factor!r}, a share of the {head_dim} elements of a head that is "
+            "an even number expected"
+        )
+    return rotated

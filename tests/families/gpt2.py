@@ -25,9 +25,13 @@ def as_first_released(directory: Path) -> None:
 
 
 VARIATIONS = [
-    Variation("gpt2", "GPT2Config", {"n_embd": 128}),
-    Variation("gpt2-untied-inner", "GPT2Config", {"tie_word_embeddings": False, "n_inner": 192, "n_head": 2}),
-    Variation("gpt2-first-release", "GPT2Config", {"n_embd": 128}, rewrite=as_first_released),
+    Variation("gpt2", "GPT2Config", {"hidden_size": 128}),
+    Variation(
+        "gpt2-untied-inner",
+        "GPT2Config",
+        {"tie_word_embeddings": False, "n_inner": 192, "n_head": 2, "hidden_size": 128},
+    ),
+    Variation("gpt2-first-release", "GPT2Config", {"hidden_size": 128}, rewrite=as_first_released),
 ]
 
 BYTES = ["gpt2-untied-inner"]

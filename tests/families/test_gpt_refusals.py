@@ -12,11 +12,14 @@ from checkpoint_builder import write_model
 from converter import convert
 from converter.errors import ArchitectureError
 
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
 #: Variation, changes of its config.json, what the message must say.
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"activation_function": "quick_gelu"}, "'activation_function' is 'quick_gelu'"),
     ("gpt2", {"scale_attn_weights": False}, "'scale_attn_weights' is False"),
     ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "'scale_attn_by_inverse_layer_idx' is True"),
+    ("gpt2", {"n_head": 5}, "hidden_size 128, num_attention_heads 5 and head_dim None do not give heads of an even"),
     ("gpt2", {"add_cross_attention": True}, "'add_cross_attention' is True"),
     ("gpt-neox", {"hidden_act": "relu"}, "'hidden_act' is 'relu'"),
     ("gpt-neox", {"head_dim": 16}, "'head_dim' is 16, but llama.cpp runs gptneox only with .* = 32"),
@@ -33,7 +36,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("starcoder2", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
     ("starcoder2", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs starcoder2 only with .* = 32"),
     ("stablelm", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
-    ("stablelm", {"rope_parameters": {"rope_type": "llama3"}}, "rope scaling 'llama3' .* stablelm"),
+    ("stablelm", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' .* stablelm"),
     ("nemotron", {"hidden_act": "relu"}, "'hidden_act' is 'relu'"),
     ("nemotron", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs nemotron only with .* = 32"),
 ]
