@@ -33,6 +33,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("phi2", {"qk_layernorm": True}, "'qk_layernorm' is True"),
     ("phi2", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+    (
+        "phi3",
+        {"rope_parameters": {"rope_type": "linear", "factor": 2.0}},
+        "rope scaling is 'linear', 'longrope' or none",
+    ),
+    ("phi3", {"rope_parameters": {"rope_type": "longrope"}}, "rope 'short_factor' is None, a list of 16 positive"),
+    (
+        "phi3",
+        {"rope_scaling": {"type": "su", "short_factor": [1.0]}, "rope_parameters": None},
+        "is a list of 1, a list",
+    ),
+    ("phi3", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs phi3 only with .* = 32"),
+    ("phi3", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
     ("starcoder2", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
     ("starcoder2", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs starcoder2 only with .* = 32"),
     ("stablelm", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
@@ -44,6 +57,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 #: Variation, changes of its config.json, what the user is told of a file that is written all the same.
 WARNED: list[tuple[str, dict[str, Any], str]] = [
     ("starcoder2", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
+    ("phi3", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
+    ("phi3-short", {}, "rope changes for texts of more than 512 tokens, llama.cpp's in contexts of more than 512"),
 ]
 
 
