@@ -262,6 +262,8 @@ def prepare(
     check_all_used(family, targets)
     warnings = family.warnings()
     vocabulary = read_vocabulary(tokenizer, family.vocab_size, pre=pre)
+    if vocabulary.dropped:
+        warnings.append(f"added tokens without a row in the embedding are left out: {', '.join(vocabulary.dropped)}")
     if prove:
         proof = prove_vocabulary(vocabulary, tokenizer)
         vocabulary = proof.vocabulary

@@ -120,13 +120,12 @@ def model(methods: str, rounds: int, threads: int, folder: Path, llama_cpp: Path
     from converter.recipes import METHODS
 
     source, f16, output = folder / "model", folder / "f16.gguf", folder / "out.gguf"
-    if not (source / "tokenizer.json").exists():
+    if not (source / "tokenizer.model").exists():
         # In a process of its own: what this one has ever held would count as the peak of those it starts.
         run([sys.executable, __file__, "checkpoint", str(source)])
     convert = ["--model", str(source), "--output", str(output), "--verify", "none", "--quiet", "--overwrite"]
     convert += ["--threads", str(threads), "--method"]
-    first = f16 if llama_cpp else None
-    if first is None:
+    if llama_cpp is None:
         run([sys.executable, "-c", OURS, *convert[:2], "--output", str(f16), *convert[4:], "f16"])
     click.echo(f"{'':34}{'seconds':>9}{'peak MB':>9}{'ours':>9}")
     for method in methods.split(","):
@@ -174,7 +173,7 @@ def run(command: list[str]) -> tuple[float, float]:
 @click.argument("folder", type=click.Path(path_type=Path))
 def checkpoint(folder: Path) -> None:
     """Write a checkpoint of random bfloat16 weights with a tokenizer of full size trained on the standard library."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    import sentencepiece
 
     folder.mkdir(parents=True, exist_ok=True)
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (VOCABULARY, WIDTH)}
@@ -215,28 +214,20 @@ def checkpoint(folder: Path) -> None:
         "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False,
-        "bos_token_id": 0,
-        "eos_token_id": 1,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern + r"|\s+(?!\S)|\s+"), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
+    text = "\n".join(path.read_text() for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")))
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(line for line in text.splitlines() if line.strip()),
+        model_prefix=str(folder / "tokenizer"),
+        model_type="bpe",
         vocab_size=VOCABULARY,
-        special_tokens=["<s>", "</s>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        byte_fallback=True,
+        hard_vocab_limit=False,
+        minloglevel=2,
     )
-    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    tokenizer.train([str(path) for path in sources], trainer)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": "</s>"}))
 
 
 if __name__ == "__main__":
