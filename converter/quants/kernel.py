@@ -183,7 +183,8 @@ def _assembly(body: Body, elements: int, size: int) -> str:
         x = Source(builder, source, importance, row_sums, position, Lanes(builder, row_length))
         mask = body(x, Target(builder, target))
         if mask is not None:
-            builder.store(mask.any().value, builder.gep(unfit, [index], source_etype=_I8))
+            byte = builder.zext(mask.any().value, _I8)
+            builder.store(byte, builder.gep(unfit, [index], source_etype=_I8))
     builder.ret_void()
     return str(module)
 

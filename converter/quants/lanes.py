@@ -129,6 +129,9 @@ class Lanes:
     def __le__(self, other: Lanes | float) -> Lanes:
         return self._compared("<=", other)
 
+    def __ge__(self, other: Lanes | float) -> Lanes:
+        return self._compared(">=", other)
+
     def equals(self, other: Lanes | float) -> Lanes:
         return self._compared("==", other)
 
@@ -172,9 +175,9 @@ class Lanes:
         return Lanes(self.builder, getattr(self.builder, operation)(self.value, self._same_length(element)))
 
     def any(self) -> Lanes:
-        """Of a mask: 1 if it is set anywhere, else 0, as a byte."""
+        """Of a mask: a mask of one lane, set if any is."""
         bits = self.packed().value
-        return Lanes(self.builder, self.builder.zext(self.builder.icmp_unsigned("!=", bits, bits.type(0)), _I8))
+        return Lanes(self.builder, self.builder.icmp_unsigned("!=", bits, bits.type(0)))
 
     def root(self) -> Lanes:
         """Square root, correctly rounded."""

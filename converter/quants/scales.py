@@ -40,13 +40,7 @@ def search_symmetric(x: Source, elements: list[Lanes], weights: list[Lanes], lev
         levels: quants go from ``-levels`` to ``levels - 1``.
     """
     zero = elements[0].filled(0.0)
-    peak = largest = zero
-    for values in elements:
-        magnitude = abs(values)
-        larger = magnitude > peak
-        peak, largest = larger.where(magnitude, peak), larger.where(values, largest)
-    empty = peak < ALL_ZERO
-    largest = empty.where(1.0, largest)
+    largest, empty = _first_largest(elements)
     weighted = [weight * values for weight, values in zip(weights, elements, strict=True)]
 
     scale, best, best_factor = Variable(zero), Variable(zero), Variable(zero)
@@ -66,6 +60,17 @@ def search_symmetric(x: Source, elements: list[Lanes], weights: list[Lanes], lev
         best.set(better.where(candidate * products, best.get()))
         best_factor.set(better.where(factor, best_factor.get()))
     return Symmetric(empty.where(0.0, scale.get()), empty.where(0.0, best_factor.get()), empty)
+
+
+def _first_largest(elements: list[Lanes]) -> tuple[Lanes, Lanes]:
+    """The element of largest magnitude, the first of several, 1 in lanes that are all zero; and a mask of those."""
+    peak = largest = elements[0].filled(0.0)
+    for values in elements:
+        magnitude = abs(values)
+        larger = magnitude > peak
+        peak, largest = larger.where(magnitude, peak), larger.where(values, largest)
+    empty = peak < ALL_ZERO
+    return empty.where(1.0, largest), empty
 
 
 class Candidates(NamedTuple):
@@ -208,26 +213,63 @@ def search_positive(x: Source, elements: list[Lanes], weights: list[Lanes], leve
         best.set(better.where(loss, best.get()))
         best_factor.set(better.where(factor, best_factor.get()))
 
-    products, squares = Variable(zero), Variable(zero)
-    chosen = []
-    for values, weight in zip(elements, weights, strict=True):
-        quants = (best_factor.get() * values).nearest_integer().at_most(levels)
-        products.set(products.get() + weight * values * quants.floats())
-        squares.set(squares.get() + weight * quants.floats() * quants.floats())
-        chosen.append(Variable(quants & 255))
-    with x.repeat(5):
-        for values, weight, quant in zip(elements, weights, chosen, strict=True):
-            now = quant.get().floats()
-            other_products = products.get() - weight * values * now
-            other_squares = squares.get() - weight * now * now
-            changed = (values * other_squares / other_products).nearest_integer().at_most(levels)
-            new_products = other_products + weight * values * changed.floats()
-            new_squares = other_squares + weight * changed.floats() * changed.floats()
-            gain = new_products * new_products * squares.get() > products.get() * products.get() * new_squares
-            gain = gain & (other_products > 0.0) & (other_squares > 0.0) & changed.equals(quant.get()).inverted()
-            quant.set(gain.where(changed & 255, quant.get()))
-            products.set(gain.where(new_products, products.get()))
-            squares.set(gain.where(new_squares, squares.get()))
-    found = squares.get() > 0.0
-    scale = (found & empty.inverted()).where(products.get() / squares.get(), 0.0)
-    return scale, [empty.where(0, quant.get()) for quant in chosen]
+    chosen = [(best_factor.get() * values).nearest_integer().at_most(levels) for values in elements]
+    refined = _Refinement(elements, weights, chosen, 255)
+    refined.improve(x, -(2**22), levels, among_positive=True)
+    return empty.where(0.0, refined.scale()), [empty.where(0, quant.get()) for quant in refined.quants]
+
+
+def refine_symmetric(x: Source, elements: list[Lanes], levels: int) -> tuple[Lanes, list[Lanes]]:
+    """Scale of each lane and quants, int32 from 0 to ``2 * levels - 1``, both 0 in lanes that are all zero.
+
+    The element of largest magnitude, the first of several, starts at ``-levels``; then quants change one by one as
+    long as that lessens the loss, errors weighted by the elements' squares.
+    """
+    largest, empty = _first_largest(elements)
+    factor = -float(levels) / largest
+    start = [(factor * values).nearest_integer().at_most(levels - 1).at_least(-levels) for values in elements]
+    refined = _Refinement(elements, [values * values for values in elements], start, -1)
+    refined.improve(x, -levels, levels - 1, among_positive=False)
+    quants = [empty.where(0, quant.get() + levels) for quant in refined.quants]
+    return empty.where(0.0, refined.scale()), quants
+
+
+class _Refinement:
+    """Quants of one lane's elements, and the sums that make the scale that fits them best.
+
+    Args:
+        start: int32 per element.
+        kept: the bits of a quant that are kept from one pass to the next.
+    """
+
+    def __init__(self, elements: list[Lanes], weights: list[Lanes], start: list[Lanes], kept: int) -> None:
+        self.elements, self.weights, self.kept = elements, weights, kept
+        products = squares = elements[0].filled(0.0)
+        for values, weight, quants in zip(elements, weights, start, strict=True):
+            products = products + weight * values * quants.floats()
+            squares = squares + weight * quants.floats() * quants.floats()
+        self.products, self.squares = Variable(products), Variable(squares)
+        self.quants = [Variable(quants & kept) for quants in start]
+
+    def scale(self) -> Lanes:
+        squares = self.squares.get()
+        return (squares > 0.0).where(self.products.get() / squares, 0.0)
+
+    def improve(self, x: Source, lowest: int, highest: int, among_positive: bool) -> None:
+        """Five times, move each quant to where the scale of all others puts it, if that lessens the loss."""
+        with x.repeat(5):
+            for values, weight, quant in zip(self.elements, self.weights, self.quants, strict=True):
+                products, squares, now = self.products.get(), self.squares.get(), quant.get().floats()
+                other_products = products - weight * values * now
+                other_squares = squares - weight * now * now
+                quotient = values * other_squares / other_products
+                moved = quotient.nearest_integer().at_most(highest).at_least(lowest)
+                new_products = other_products + weight * values * moved.floats()
+                new_squares = other_squares + weight * moved.floats() * moved.floats()
+                gain = new_products * new_products * squares > products * products * new_squares
+                gain = gain & (other_products > 0.0) & (new_squares > 0.0) & moved.equals(quant.get()).inverted()
+                if among_positive:
+                    gain = gain & (other_squares > 0.0)
+                quant.set(gain.where(moved & self.kept, quant.get()))
+                self.products.set(gain.where(new_products, products))
+                self.squares.set(gain.where(new_squares, squares))
