@@ -84,12 +84,14 @@ class Piece:
         rows: which of its rows; None for all, in order.
         transposed: the source holds this piece's matrix transposed (rows then select columns of the source).
         operation: applied to the values; None leaves them.
+        within: the run of source rows (first, count) that holds a transposed piece; None for all of them.
     """
 
     source: str
     rows: RowMap | None = None
     transposed: bool = False
     operation: Operation | None = None
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -112,12 +112,13 @@ def read_vector(piece: Piece, source: SourceTensor) -> NDArray[np.float32]:
 
 
 def read_transposed(piece: Piece, source: SourceTensor, start: int, stop: int) -> NDArray[np.float32]:
-    """Columns of the source as rows of the target."""
+    """Columns of the source, or of a run of its rows, as rows of the target."""
+    first, count = piece.within or (0, source.rows)
     if piece.rows is None:
-        return np.ascontiguousarray(source.read_rows(0, source.rows, slice(start, stop)).T)
+        return np.ascontiguousarray(source.read_rows(first, first + count, slice(start, stop)).T)
     columns = piece.rows.source_rows(start, stop)
     low = int(columns.min())
-    window = source.read_rows(0, source.rows, slice(low, int(columns.max()) + 1))
+    window = source.read_rows(first, first + count, slice(low, int(columns.max()) + 1))
     return np.ascontiguousarray(window[:, columns - low].T)
 
 

@@ -57,6 +57,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ernie-moe", {"moe_layer_end_index": 1}, "'moe_layer_end_index' is 1"),
     ("hunyuan", {"attention_bias": True}, "'attention_bias' is True"),
     ("hunyuan", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+    ("deepseek2", {"topk_method": "group_limited_greedy"}, "'topk_method' is 'group_limited_greedy'"),
+    ("deepseek2", {"norm_topk_prob": True}, "'norm_topk_prob' is True"),
+    ("deepseek2", {"attention_bias": True}, "'attention_bias' is True"),
+    ("deepseek2", {"num_hidden_layers": 27}, "'q_lora_rank' is 96, but llama.cpp takes a model of 27 layers"),
+    ("deepseek2", {"qk_rope_head_dim": 31}, "'qk_rope_head_dim' is 31"),
+    ("deepseek2", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' .* cannot be represented"),
+    ("deepseek2", {"routed_scaling_factor": 0}, "'routed_scaling_factor' is 0"),
+    ("deepseek3", {"n_group": 3}, "'n_group' is 3, but 8 experts do not fall"),
+    ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
 
