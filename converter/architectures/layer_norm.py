@@ -23,7 +23,6 @@ class LayerNormDecoder(Llama):
 
     Attributes:
         epsilon: config.json's name of the norms' epsilon.
-        activation: config.json's name of the activation, one of ``activations``.
         norm_bias: norms have biases.
         norm_operation: what is done to a norm's weight.
         rotary_factor: transformers' default of the share of a head that rope rotates; None for a family without rope.
@@ -35,8 +34,7 @@ class LayerNormDecoder(Llama):
     takes_frequency_factors = False
     takes_head_dim = False
     epsilon: ClassVar[str] = "layer_norm_eps"
-    activation: ClassVar[str] = "hidden_act"
-    activations: ClassVar[tuple[str, ...]] = GELUS
+    activations = GELUS
     norm_bias: ClassVar[bool] = True
     norm_operation: ClassVar[Operation | None] = None
     rotary_factor: ClassVar[float | None] = 1.0

@@ -19,6 +19,9 @@ class Llama(Family):
     arch = "llama"
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
 
+    #: config.json's name of the activation, and what llama.cpp computes in this arch.
+    activation: ClassVar[str] = "hidden_act"
+    activations: ClassVar[tuple[str, ...]] = ("silu",)
     #: llama.cpp's rope for this arch rotates neighbouring rows, transformers rotates halves of a head.
     rotates_neighbours: ClassVar[bool] = True
     #: RMS norms on queries and keys.
@@ -99,7 +102,7 @@ class Llama(Family):
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
-        config.one_of("hidden_act", "silu")
+        config.one_of(self.activation, *self.activations)
         return [
             uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
             uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
