@@ -1,7 +1,7 @@
 """DeepSeek V2 and V3: keys and values compressed into one latent vector, experts beside shared ones.
 
-llama.cpp runs the attention on the latent vectors themselves, as one key-value head (arXiv:2405.04434, section 2.1): the
-keys' half of ``kv_b_proj`` is applied to the queries, so it is stored transposed for each head; the values' half is
+llama.cpp runs the attention on the latent vectors themselves, as one key-value head (arXiv:2405.04434, section 2.1):
+the keys' half of ``kv_b_proj`` is applied to the queries, so it is stored transposed for each head; the values' half is
 applied to what the attention returns.
 """
 
@@ -150,8 +150,8 @@ class DeepseekV2(Llama):
         yield from ()
 
     def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, heads, rank, rotated = self.embedding_length, self.heads, self.rank, self.rotary_dim
-        key, value, query_rank = self.plain_dim + rotated, self.value_dim, self.query_rank
+        width, heads, rank = self.embedding_length, self.heads, self.rank
+        value, query_rank = self.value_dim, self.query_rank
         if query_rank:
             yield self.tensor(f"{target}.attn_q_a.weight", f"{source}.q_a_proj.weight", (query_rank, width))
             yield self.tensor(f"{target}.attn_q_a_norm.weight", f"{source}.q_a_layernorm.weight", (query_rank,))
@@ -237,7 +237,8 @@ class DeepseekV3(DeepseekV2):
         experts = self.expert_counts[0]
         if experts % groups or experts // groups < 2:
             raise ArchitectureError(
-                f"config.json: 'n_group' is {groups}, but {experts} experts do not fall into as many groups of two or more"
+                f"config.json: 'n_group' is {groups}, but {experts} experts do not fall into as many groups of two or "
+                "more"
             )
         return [
             *pairs,
