@@ -26,7 +26,7 @@ class GPT2(LayerNormDecoder):
         "n_layer": "num_hidden_layers",
         "n_positions": "max_position_embeddings",
     }
-    skipped = (*COMPUTED_BUFFERS, r".*\.attn\.bias")
+    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r".*\.attn\.bias")
     epsilon = "layer_norm_epsilon"
     activation = "activation_function"
     rotary_factor = None

@@ -46,6 +46,21 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("phi3", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs phi3 only with .* = 32"),
     ("phi3", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("gemma", {"attention_bias": True}, "'attention_bias' is True"),
+    ("gemma", {"use_bidirectional_attention": True}, "'use_bidirectional_attention' is True"),
+    ("gemma", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
+    ("gemma", {"tie_word_embeddings": False}, "'tie_word_embeddings' is False"),
+    ("gemma2", {"query_pre_attn_scalar": 144}, "'query_pre_attn_scalar' is 144, .* only with 32"),
+    ("gemma2", {"layer_types": ["full_attention"]}, "'layer_types' is .* a list of 3"),
+    ("gemma3", {"query_pre_attn_scalar": 256}, "'query_pre_attn_scalar' is 256, .* only with 32"),
+    ("gemma3", {"attn_logit_softcapping": 50.0}, "'attn_logit_softcapping' is 50.0"),
+    (
+        "gemma3",
+        {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
+        "rope scaling of sliding_attention is 'linear', but llama.cpp runs gemma3 only with default",
+    ),
+    ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "scaling of full_attention is 'yarn'"),
+    ("gemma3-multimodal", {"text_config": None}, "'text_config' is None"),
     ("starcoder2", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
     ("starcoder2", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs starcoder2 only with .* = 32"),
     ("stablelm", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
@@ -58,6 +73,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 WARNED: list[tuple[str, dict[str, Any], str]] = [
     ("starcoder2", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
     ("phi3", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
+    ("gemma3-multimodal", {}, "the checkpoint's vision tower is left out"),
     ("phi3-short", {}, "rope changes for texts of more than 512 tokens, llama.cpp's in contexts of more than 512"),
 ]
 
@@ -95,3 +111,14 @@ def test_warned(name: str, changes: dict[str, Any], message: str, checkpoints: d
     model = changed(checkpoints[name], changes, tmp_path / "model")
     [warning] = convert(model, "f32", tmp_path / "f32.gguf", verify="none", dry_run=True).warnings
     assert message in warning
+
+
+def test_an_output_matrix_that_is_not_the_embedding_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = write_model(tmp_path / "model", "gemma-copied-output")
+    tensors = load_file(model / "model.safetensors")
+    tensors["lm_head.weight"][256] += 1
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ArchitectureError, match=r"lm_head\.weight: differs from model\..* in row 256"):
+        convert(model, "f32", tmp_path / "f32.gguf", verify="none")
