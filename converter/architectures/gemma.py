@@ -25,7 +25,7 @@ class Gemma(Llama):
     }
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"lm_head\.weight")
     # Gemma's first files say "gelu" and mean the approximation, as transformers knows.
-    activations = ("gelu_pytorch_tanh", "gelu")
+    activations: ClassVar[tuple[str, ...]] = ("gelu_pytorch_tanh", "gelu")
     rotates_neighbours = False
     takes_frequency_factors = False
 

@@ -15,7 +15,7 @@ from converter.metadata import KeyValue, float32, uint32
 
 #: Names of the GELU that llama.cpp computes, by the tanh approximation and a table of float16 values. The exact one,
 #: "gelu", differs from it by less than that table's rounding.
-GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu")
+GELUS: tuple[str, ...] = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu")
 
 
 class LayerNormDecoder(Llama):
@@ -34,7 +34,7 @@ class LayerNormDecoder(Llama):
     takes_frequency_factors = False
     takes_head_dim = False
     epsilon: ClassVar[str] = "layer_norm_eps"
-    activations = GELUS
+    activations: ClassVar[tuple[str, ...]] = GELUS
     norm_bias: ClassVar[bool] = True
     norm_operation: ClassVar[Operation | None] = None
     rotary_factor: ClassVar[float | None] = 1.0

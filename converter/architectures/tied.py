@@ -22,10 +22,9 @@ def require_tied(family: Family, embedding: str, output: str) -> None:
     if output not in family.sources:
         return
     shape = family.source(embedding, None).shape
-    tensors = [family.source(name, shape) for name in (embedding, output)]
+    first, second = (family.source(name, shape) for name in (embedding, output))
     for row in (0, shape[0] // 2, shape[0] - 1):
-        rows = [tensor.read_rows(row, row + 1) for tensor in tensors]
-        if not np.array_equal(*rows):
+        if not np.array_equal(first.read_rows(row, row + 1), second.read_rows(row, row + 1)):
             raise ArchitectureError(
                 f"{output}: differs from {embedding} in row {row}, but llama.cpp runs this family only with the "
                 "embedding as its output matrix"
