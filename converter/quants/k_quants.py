@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from converter.quants.kernel import Source, Target, block_kernel
 from converter.quants.lanes import Lanes, column
-from converter.quants.scales import ALL_ZERO, Candidates, refine_symmetric, search_affine, search_symmetric
+from converter.quants.scales import (
+    ALL_ZERO,
+    WITH_IMPORTANCE,
+    Candidates,
+    refine_symmetric,
+    search_affine,
+    search_symmetric,
+)
 from converter.quants.simple import half
 from converter.quants.super_blocks import (
     Shared,
@@ -22,8 +29,6 @@ from converter.quants.super_blocks import (
     sub_blocks,
     total,
 )
-
-_WITH_IMPORTANCE = Candidates(-0.9, 0.05, 37)
 
 
 def _final(values: Lanes, step: Lanes, lowest: int, highest: int, searched: Lanes) -> Lanes:
@@ -50,8 +55,8 @@ def quantize_q2_k(x: Source, out: Target) -> Lanes:
 @block_kernel(512, 168)
 def quantize_q2_k_weighted(x: Source, out: Target) -> Lanes:
     elements = sub_blocks(x.load, 16, 32)
-    weights = importance_weights(x, elements, 1.0)
-    found = search_affine(x, elements, weights, 3, _WITH_IMPORTANCE)
+    weights = importance_weights(x, elements, lambda squares: squares / 256.0)
+    found = search_affine(x, elements, weights, 3, WITH_IMPORTANCE)
     shared, misfit = searched(x, found, weights, 15)
     _store_q2_k(out, shared, elements, [found.quants(values, 3) for values in elements])
     return found.unfit.any() | misfit.any()
@@ -96,7 +101,7 @@ def quantize_q3_k(x: Source, out: Target) -> None:
 @block_kernel(512, 220)
 def quantize_q3_k_weighted(x: Source, out: Target) -> Lanes:
     elements = sub_blocks(x.load, 16, 32)
-    weights = importance_weights(x, elements, 2.0)
+    weights = importance_weights(x, elements, lambda squares: squares * 2.0 / 256.0)
     inner = search_symmetric(x, elements, weights, 4)
     sums = total(weights)
     numbers = [inner.scale.pick([j, 16 + j]) for j in range(16)]
@@ -144,8 +149,8 @@ def _quantize_affine(x: Source, out: Target, bits: int, candidates: Candidates) 
 
 def _quantize_affine_weighted(x: Source, out: Target, bits: int) -> Lanes:
     elements = sub_blocks(x.load, 32)
-    weights = importance_weights(x, elements, 2.0)
-    found = search_affine(x, elements, weights, 2**bits - 1, _WITH_IMPORTANCE)
+    weights = importance_weights(x, elements, lambda squares: squares * 2.0 / 256.0)
+    found = search_affine(x, elements, weights, 2**bits - 1, WITH_IMPORTANCE)
     shared, misfit = searched(x, found, weights, 63)
     _store_affine(out, bits, shared, elements, [found.quants(values, 2**bits - 1) for values in elements])
     return found.unfit.any() | misfit.any()

@@ -237,6 +237,10 @@ class Lanes:
         """float32 with the other sign, of zeros too."""
         return (self.bits() ^ -0x80000000).as_floats()
 
+    def negative(self) -> Lanes:
+        """Integers with the other sign."""
+        return self.filled(0) - self
+
     def inverted(self) -> Lanes:
         """Of a mask: set where it was not."""
         return Lanes(self.builder, self.builder.not_(self.value))
@@ -283,13 +287,18 @@ def transposed(vectors: Sequence[Lanes]) -> list[Lanes]:
     return vectors
 
 
+def side_by_side(scalars: Sequence[Lanes]) -> Lanes:
+    """Single lanes as one vector."""
+    builder = scalars[0].builder
+    value = ir.Constant(ir.VectorType(scalars[0].element, len(scalars)), ir.Undefined)
+    for position, scalar in enumerate(scalars):
+        value = builder.insert_element(value, scalar.value, _I32(position))
+    return Lanes(builder, value)
+
+
 def column(vectors: Sequence[Lanes], lane: int) -> Lanes:
     """One lane of each vector, side by side."""
-    builder = vectors[0].builder
-    value = ir.Constant(ir.VectorType(vectors[0].element, len(vectors)), ir.Undefined)
-    for position, vector in enumerate(vectors):
-        value = builder.insert_element(value, vector.lane(lane).value, _I32(position))
-    return Lanes(builder, value)
+    return side_by_side([vector.lane(lane) for vector in vectors])
 
 
 @contextmanager

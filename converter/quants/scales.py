@@ -40,7 +40,7 @@ def search_symmetric(x: Source, elements: list[Lanes], weights: list[Lanes], lev
         levels: quants go from ``-levels`` to ``levels - 1``.
     """
     zero = elements[0].filled(0.0)
-    largest, empty = _first_largest(elements)
+    largest, empty = first_largest(elements)
     weighted = [weight * values for weight, values in zip(weights, elements, strict=True)]
 
     scale, best, best_factor = Variable(zero), Variable(zero), Variable(zero)
@@ -62,14 +62,15 @@ def search_symmetric(x: Source, elements: list[Lanes], weights: list[Lanes], lev
     return Symmetric(empty.where(0.0, scale.get()), empty.where(0.0, best_factor.get()), empty)
 
 
-def _first_largest(elements: list[Lanes]) -> tuple[Lanes, Lanes]:
-    """The element of largest magnitude, the first of several, 1 in lanes that are all zero; and a mask of those."""
+def first_largest(elements: list[Lanes], at_least: float = ALL_ZERO) -> tuple[Lanes, Lanes]:
+    """The element of largest magnitude, the first of several; and a mask of lanes where that is below ``at_least``, in
+    which it is replaced by 1."""
     peak = largest = elements[0].filled(0.0)
     for values in elements:
         magnitude = abs(values)
         larger = magnitude > peak
         peak, largest = larger.where(magnitude, peak), larger.where(values, largest)
-    empty = peak < ALL_ZERO
+    empty = peak < at_least
     return empty.where(1.0, largest), empty
 
 
@@ -79,6 +80,9 @@ class Candidates(NamedTuple):
     first: float
     step: float
     number: int
+
+
+WITH_IMPORTANCE = Candidates(-0.9, 0.05, 37)
 
 
 class Affine(NamedTuple):
@@ -225,7 +229,7 @@ def refine_symmetric(x: Source, elements: list[Lanes], levels: int) -> tuple[Lan
     The element of largest magnitude, the first of several, starts at ``-levels``; then quants change one by one as
     long as that lessens the loss, errors weighted by the elements' squares.
     """
-    largest, empty = _first_largest(elements)
+    largest, empty = first_largest(elements)
     factor = -float(levels) / largest
     start = [(factor * values).nearest_integer().at_most(levels - 1).at_least(-levels) for values in elements]
     refined = _Refinement(elements, [values * values for values in elements], start, -1)

@@ -63,13 +63,13 @@ def packed(rows: Sequence[Lanes], bits: int) -> Lanes:
     return union([row << (bits * place) for place, row in enumerate(rows)])
 
 
-def importance_weights(x: Source, elements: list[Lanes], factor: float) -> list[Lanes]:
+def importance_weights(x: Source, elements: list[Lanes], mean: Callable[[Lanes], Lanes]) -> list[Lanes]:
     """The weights of elements: their columns' importance, larger for large elements.
 
     Args:
         x: one or two super-blocks.
         elements: their sub-blocks across lanes.
-        factor: of the super-block's mean square, which is added to each element's own square.
+        mean: from the sum of a super-block's squares to what is added to each element's own square.
     """
     length, lanes = len(elements), len(elements[0])
     blocks, each = length * lanes // SUPER_BLOCK, SUPER_BLOCK // length
@@ -79,9 +79,9 @@ def importance_weights(x: Source, elements: list[Lanes], factor: float) -> list[
             for block, sum_of_block in enumerate(sums):
                 value = x.load((eight << 3) + (SUPER_BLOCK * block + element), 1)
                 sum_of_block.set(sum_of_block.get() + value * value)
-    mean = joined([(sum_of_block.get() * factor / float(SUPER_BLOCK)).spread(each) for sum_of_block in sums])
+    means = joined([mean(sum_of_block.get()).spread(each) for sum_of_block in sums])
     columns = sub_blocks(x.importance, length, lanes)
-    roots = [(mean + values * values).root() for values in elements]
+    roots = [(means + values * values).root() for values in elements]
     return [importance * root for importance, root in zip(columns, roots, strict=True)]
 
 
