@@ -72,19 +72,25 @@ def overlapping(
 
 def piece_rows(piece: Piece, source: SourceTensor, target: TargetTensor) -> int:
     """Target rows that a piece makes."""
-    if len(target.shape) == 1:
-        return 1
+    if is_vector(source, target):
+        elements = piece.rows.rows if piece.rows is not None else source.rows * source.row_length
+        return elements // target.row_length
     if piece.rows is not None:
         return piece.rows.rows
     return source.row_length if piece.transposed else source.rows
+
+
+def is_vector(source: SourceTensor, target: TargetTensor) -> bool:
+    """Whether elements are taken in order, however many to a row: a vector in the source or in the target."""
+    return len(target.shape) == 1 or len(source.shape) < 2
 
 
 def transformed(
     plan: Plan, piece: Piece, source: SourceTensor, start: int, stop: int, target: TargetTensor
 ) -> NDArray[np.float32]:
     """Rows ``start`` to ``stop`` of a piece: read, checked, rounded to the load dtype, operated on."""
-    if len(target.shape) == 1:
-        values = read_vector(piece, source)
+    if is_vector(source, target):
+        values = read_vector(piece, source).reshape(-1, target.row_length)[start:stop]
     elif piece.transposed:
         values = read_transposed(piece, source, start, stop)
     elif piece.rows is None:
@@ -104,11 +110,9 @@ def transformed(
 
 
 def read_vector(piece: Piece, source: SourceTensor) -> NDArray[np.float32]:
-    """A one-dimensional piece, whose row map selects elements: shape (1, elements)."""
+    """A piece taken element by element, those that its row map selects: shape (elements,)."""
     values = source.read_rows(0, source.rows).reshape(-1)
-    if piece.rows is not None:
-        values = values[piece.rows.source_rows(0, piece.rows.rows)]
-    return values.reshape(1, -1)
+    return values if piece.rows is None else values[piece.rows.source_rows(0, piece.rows.rows)]
 
 
 def read_transposed(piece: Piece, source: SourceTensor, start: int, stop: int) -> NDArray[np.float32]:

@@ -65,6 +65,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("deepseek2", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' .* cannot be represented"),
     ("deepseek2", {"routed_scaling_factor": 0}, "'routed_scaling_factor' is 0"),
     ("deepseek3", {"n_group": 3}, "'n_group' is 3, but 8 experts do not fall"),
+    ("mamba", {"use_bias": True}, "'use_bias' is True"),
+    ("mamba", {"expand": 3}, "'expand' is 3"),
+    ("mamba2", {"time_step_limit": [0.0, 0.1]}, r"'time_step_limit' is \[0.0, 0.1\]"),
+    ("mamba2", {"head_dim": 32}, "num_heads 8 of head_dim 32 are not expand . hidden_size = 512"),
+    ("lfm2", {"conv_bias": True}, "'conv_bias' is True"),
+    ("lfm2moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
+    ("lfm2moe", {"routed_scaling_factor": 2.0}, "'routed_scaling_factor' is 2.0"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
