@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from converter.quants.lanes import _F32, _I8, _I32, _I64, Lanes, loop
 
 _POINTER = ir.PointerType()
+_ROWS = 16  # of a block that is given in rows
 
 
 class Source:
@@ -68,9 +69,9 @@ class Source:
         return self._loaded(self._row_sums, Lanes(self.builder, row), 1)
 
     @contextmanager
-    def repeat(self, times: int) -> Iterator[Lanes]:
-        """A loop; ``with x.repeat(18) as i`` gives its index, an int32 scalar from 0 on."""
-        with loop(self.builder, _I32(times)) as index:
+    def repeat(self, times: int | Lanes) -> Iterator[Lanes]:
+        """A loop; ``with x.repeat(18) as i`` gives its index, a scalar from 0 on, int32 or as a computed ``times``."""
+        with loop(self.builder, times.value if isinstance(times, Lanes) else _I32(times)) as index:
             yield Lanes(self.builder, index)
 
 
@@ -95,7 +96,9 @@ Rows = NDArray[np.float32]
 class BlockKernel:
     """A kernel for any number of elements. Compiled at its first call, once for all threads."""
 
-    def __init__(self, body: Body, elements: int, size: int, row_sums: Callable[[Rows], Rows] | None = None) -> None:
+    def __init__(
+        self, body: Body, elements: int | None, size: int, row_sums: Callable[[Rows], Rows] | None = None
+    ) -> None:
         self.body = body
         self.elements = elements
         self.size = size
@@ -117,39 +120,44 @@ class BlockKernel:
         """
         with self._lock:
             if self._run is None:
-                self._engine = _compiled(_assembly(self.body, self.elements, self.size))
-                prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 3)
+                self._engine = _compiled(_assembly(self.body, self.size))
+                prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 4)
                 self._run = prototype(self._engine.get_function_address("kernel"))
         n, row_length = rows.shape
-        blocks, rest = divmod(rows.size, self.elements)
+        elements = self.elements or _ROWS * row_length
+        blocks, rest = divmod(rows.size, elements)
         unfit = np.zeros(blocks + 1, np.bool_)
-        sums = np.zeros(n + self.elements // 32, np.float32)  # a block that is filled up reaches beyond the last row
+        sums = np.zeros(n + elements // 32, np.float32)  # a block that is filled up reaches beyond the last row
         if self.row_sums is not None:
             sums[:n] = self.row_sums(rows)
         weights = None if importance is None else importance.ctypes.data
-        self._run(
-            rows.ctypes.data, out.ctypes.data, unfit.ctypes.data, weights, sums.ctypes.data, 0, row_length, blocks
-        )
+
+        def run(source: Rows, target: NDArray[np.uint8], first: int, times: int) -> None:
+            pointers = (array.ctypes.data for array in (source, target, unfit[first:]))
+            assert self._run is not None
+            self._run(*pointers, weights, sums.ctypes.data, first * elements, row_length, elements, times)
+
+        run(rows, out, 0, blocks)
         if rest:
-            values, data = np.zeros(self.elements, np.float32), np.empty(self.size, np.uint8)
+            values, data = np.zeros(elements, np.float32), np.empty(self.size, np.uint8)
             values[:rest] = rows.reshape(-1)[-rest:]
-            first = blocks * self.elements
-            last = unfit[blocks:]
-            self._run(
-                values.ctypes.data, data.ctypes.data, last.ctypes.data, weights, sums.ctypes.data, first, row_length, 1
-            )
-            out.reshape(-1)[blocks * self.size :] = data[: rest * self.size // self.elements]
-        starts = np.flatnonzero(unfit) * self.elements
-        touched = [np.arange(at // row_length, min(n, -(-(at + self.elements) // row_length))) for at in starts]
+            run(values, data, blocks, 1)
+            out.reshape(-1)[blocks * self.size :] = data[: rest * self.size // elements]
+        starts = np.flatnonzero(unfit) * elements
+        touched = [np.arange(at // row_length, min(n, -(-(at + elements) // row_length))) for at in starts]
         return np.unique(np.concatenate(touched)) if touched else starts
 
 
-def block_kernel(elements: int, size: int, row_sums: Callable[[Rows], Rows] | None = None) -> Callable[[Body], Any]:
-    """Decorator: a kernel from blocks of ``elements`` float32 to blocks of ``size`` bytes.
+def block_kernel(
+    elements: int | None, size: int, row_sums: Callable[[Rows], Rows] | None = None
+) -> Callable[[Body], Any]:
+    """Decorator: a kernel from blocks of float32 to blocks of bytes.
 
     Several blocks of a type may be one of the kernel's, which then runs on them side by side.
 
     Args:
+        elements: of a block; None for sixteen rows.
+        size: bytes that a block becomes.
         row_sums: gives a number for each row, for :meth:`Source.row_sum`.
     """
     return lambda body: BlockKernel(body, elements, size, row_sums)
@@ -159,16 +167,16 @@ def _index(index: Lanes | int) -> Any:
     return index.value if isinstance(index, Lanes) else _I64(index)
 
 
-def _assembly(body: Body, elements: int, size: int) -> str:
+def _assembly(body: Body, size: int) -> str:
     """LLVM's assembly of the loop over blocks::
 
     void kernel(const float *rows, uint8_t *out, bool *unfit, const float *importance, const float *row_sums,
-                int64_t first_position, int64_t row_length, int64_t blocks)
+                int64_t first_position, int64_t row_length, int64_t elements, int64_t blocks)
     """
     module = ir.Module()
-    kinds = [_POINTER] * 5 + [_I64] * 3
+    kinds = [_POINTER] * 5 + [_I64] * 4
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "kernel")
-    rows, out, unfit, importance, row_sums, first, row_length, blocks = function.args
+    rows, out, unfit, importance, row_sums, first, row_length, elements, blocks = function.args
     for pointer in function.args[:5]:
         pointer.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block())
@@ -176,7 +184,7 @@ def _assembly(body: Body, elements: int, size: int) -> str:
         builder.if_then(builder.icmp_signed(">", blocks, _I64(0))),
         loop(builder, blocks) as index,
     ):
-        offset = builder.mul(index, _I64(elements))
+        offset = builder.mul(index, elements)
         position = Lanes(builder, builder.add(first, offset))
         source = builder.gep(rows, [offset], source_etype=_F32)
         target = builder.gep(out, [builder.mul(index, _I64(size))], source_etype=_I8)

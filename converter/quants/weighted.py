@@ -9,19 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.quants.kernel import Source, Target, block_kernel
-from converter.quants.lanes import Lanes, side_by_side
+from converter.quants.lanes import Lanes, Variable, side_by_side, transposed
 from converter.quants.scales import WITH_IMPORTANCE, search_affine, search_symmetric
 from converter.quants.simple import half
 from converter.quants.super_blocks import packed, rows_of_bytes, sub_blocks
 
 
+@block_kernel(None, 16 * 4)
+def _sums_of_squares(x: Source, out: Target) -> None:
+    """Of sixteen rows, each added up from its first element to its last."""
+    sums = Variable(x.load(0, 16).filled(0.0))
+    with x.repeat(x.row_length >> 4) as sixteen:
+        for values in transposed([x.load(x.row_length * row + (sixteen << 4), 16) for row in range(16)]):
+            sums.set(sums.get() + values * values)
+    out.store(0, sums.get())
+
+
 def mean_squares(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean of the squares of each row, added up from its first element to its last."""
+    """The mean of the squares of each row."""
     sums = np.empty(len(rows), np.float32)
-    with np.errstate(over="ignore"):
-        for start in range(0, len(rows), 8):
-            some = rows[start : start + 8]
-            sums[start : start + 8] = np.add.accumulate(some * some, axis=1)[:, -1]
+    _sums_of_squares(rows, sums.view(np.uint8))
     return sums / np.float32(rows.shape[1])
 
 
