@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from gguf import GGUFValueType
@@ -29,7 +29,7 @@ class Lfm2(Llama):
         "block_auto_adjust_ff_dim": True,
         "tie_word_embeddings": True,
     }
-    aliases: ClassVar = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
+    aliases: ClassVar[Mapping[str, str]] = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
     rotates_neighbours = False
     takes_frequency_factors = False
     takes_head_dim = False
@@ -127,7 +127,7 @@ class Lfm2Moe(Lfm2):
         "norm_topk_prob": True,
         "routed_scaling_factor": 1.0,
     }
-    aliases: ClassVar = {"tie_embedding": "tie_word_embeddings"}
+    aliases: ClassVar[Mapping[str, str]] = {"tie_embedding": "tie_word_embeddings"}
 
     @property
     def expert_counts(self) -> tuple[int, int]:

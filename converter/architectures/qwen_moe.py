@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks
@@ -99,7 +99,7 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
         "decoder_sparse_step": 1,
         "attention_bias": False,
     }
-    aliases: ClassVar = {"num_experts": "num_local_experts"}
+    aliases: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
     needs_output = False
     normalizes = True
     count_field = "num_local_experts"
