@@ -30,11 +30,10 @@ class GPT2(LayerNormDecoder):
     epsilon = "layer_norm_epsilon"
     activation = "activation_function"
     rotary_factor = None
-
-    @property
-    def prefix(self) -> str:
-        """``transformer.``, which the first releases' files do without."""
-        return "" if "wte.weight" in self.sources else "transformer."
+    body = "transformer."
+    embedding = "wte"
+    layers = "h"
+    final_norm = "ln_f"
 
     @property
     def feed_forward_length(self) -> int:
@@ -46,16 +45,10 @@ class GPT2(LayerNormDecoder):
         self.config.one_of("add_cross_attention", False, None)
         return super().key_values()
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        prefix, width = self.prefix, self.embedding_length
-        shape = (self.vocab_size, width)
-        positions = (self.config.integer("max_position_embeddings"), width)
-        yield self.tensor("token_embd.weight", f"{prefix}wte.weight", shape)
-        yield self.tensor("position_embd.weight", f"{prefix}wpe.weight", positions)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{prefix}h.{index}")
-        yield from self.norm("output_norm", f"{prefix}ln_f")
-        yield from self.output_matrix(shape)
+    def before_blocks(self) -> Iterator[TargetTensor]:
+        yield self.tensor(
+            "position_embd.weight", f"{self.prefix}wpe.weight", (self.context_length, self.embedding_length)
+        )
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length

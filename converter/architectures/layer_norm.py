@@ -26,6 +26,7 @@ class LayerNormDecoder(Llama):
         norm_bias: norms have biases.
         norm_operation: what is done to a norm's weight.
         rotary_factor: transformers' default of the share of a head that rope rotates; None for a family without rope.
+        body: what the names of all but the output matrix begin with; the first releases' files do without.
         embedding, final_norm, output: source names, without ``.weight``.
         layers: what source names of layers begin with.
     """
@@ -38,6 +39,7 @@ class LayerNormDecoder(Llama):
     norm_bias: ClassVar[bool] = True
     norm_operation: ClassVar[Operation | None] = None
     rotary_factor: ClassVar[float | None] = 1.0
+    body: ClassVar[str] = ""
     embedding: ClassVar[str] = "model.embed_tokens"
     layers: ClassVar[str] = "model.layers"
     final_norm: ClassVar[str] = "model.norm"
@@ -51,12 +53,22 @@ class LayerNormDecoder(Llama):
     def feed_forward_length(self) -> int:
         return self.config.integer("intermediate_size")
 
+    @property
+    def context_length(self) -> int:
+        return self.config.integer("max_position_embeddings")
+
+    @property
+    def prefix(self) -> str:
+        """``body``, where this checkpoint's names have it."""
+        return "" if f"{self.embedding}.weight" in self.sources else self.body
+
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
-        config.one_of(self.activation, *self.activations)
+        if self.activations:
+            config.one_of(self.activation, *self.activations)
         pairs = [
             uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
-            uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
+            uint32(f"{arch}.context_length", self.context_length),
             uint32(f"{arch}.embedding_length", self.embedding_length),
             uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
             uint32(f"{arch}.attention.head_count", self.heads),
@@ -73,14 +85,14 @@ class LayerNormDecoder(Llama):
         return pairs
 
     def tensors(self) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
+        prefix, shape = self.prefix, (self.vocab_size, self.embedding_length)
         if self.rotary_factor is not None:
             yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", f"{self.embedding}.weight", shape)
+        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", shape)
         yield from self.before_blocks()
         for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{self.layers}.{index}")
-        yield from self.norm("output_norm", self.final_norm)
+            yield from self.block(f"blk.{index}", f"{prefix}{self.layers}.{index}")
+        yield from self.norm("output_norm", f"{prefix}{self.final_norm}")
         yield from self.output_matrix(shape)
 
     def before_blocks(self) -> Iterator[TargetTensor]:
@@ -92,7 +104,7 @@ class LayerNormDecoder(Llama):
         if not self.config.flag("tie_word_embeddings") or f"{self.output}.weight" in self.sources:
             yield self.tensor("output.weight", f"{self.output}.weight", shape)
         elif self.needs_output:
-            yield self.tensor("output.weight", f"{self.embedding}.weight", shape)
+            yield self.tensor("output.weight", f"{self.prefix}{self.embedding}.weight", shape)
 
     def norm(self, target: str, source: str) -> Iterator[TargetTensor]:
         shape = (self.embedding_length,)
