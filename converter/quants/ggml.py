@@ -1,7 +1,7 @@
 """ggml's own quantizers, called in the shared library that llama-cpp-python installs.
 
-They serve the types that have no kernel here, every importance-weighted quantization, and the tests as reference.
-The library is found without importing ``llama_cpp`` and loaded at the first call; ctypes releases the GIL around
+They serve the types that have no kernel here, rows whose arithmetic leaves the range of a kernel, and the tests as
+reference. The library is found without importing ``llama_cpp`` and loaded at the first call; ctypes releases the GIL
 every call, so threads quantize side by side.
 """
 

@@ -27,7 +27,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from converter.quants.lanes import _F32, _I8, _I32, _I64, Lanes, loop
+from converter.quants.lanes import _F32, _I8, _I16, _I32, _I64, Lanes, loop
 
 _POINTER = ir.PointerType()
 _ROWS = 16  # of a block that is given in rows
@@ -88,13 +88,60 @@ class Target:
         self.builder.store(lanes.value, address, align=1)
 
 
+class Block:
+    """The bytes of one block, to be read back."""
+
+    def __init__(self, builder: Any, pointer: Any) -> None:
+        self.builder = builder
+        self.pointer = pointer
+
+    def _loaded(self, offset: int, kind: Any) -> Lanes:
+        address = self.builder.gep(self.pointer, [_I64(offset)], source_etype=_I8)
+        return Lanes(self.builder, self.builder.load(address, align=1, typ=kind))
+
+    def load(self, offset: int, count: int) -> Lanes:
+        """``count`` bytes from byte ``offset`` on."""
+        return self._loaded(offset, ir.VectorType(_I8, count) if count > 1 else _I8)
+
+    def short(self, offset: int) -> Lanes:
+        """Two bytes as one integer."""
+        return self._loaded(offset, _I16)
+
+    def word(self, offset: int) -> Lanes:
+        """Four bytes as one integer."""
+        return self._loaded(offset, _I32)
+
+
 #: A body may return a mask: where it is set, arithmetic has left the range that the body is right for.
 Body = Callable[[Source, Target], Lanes | None]
 Rows = NDArray[np.float32]
 
 
+class _Machine:
+    """A function in machine code, compiled at its first call, once for all threads.
+
+    Args:
+        assembly: gives LLVM's assembly of ``kernel``, whose arguments are so many pointers and then int64 numbers.
+    """
+
+    def __init__(self, assembly: Callable[[], str], pointers: int, numbers: int) -> None:
+        self._assembly = assembly
+        self._prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * pointers, *[ctypes.c_int64] * numbers)
+        self._lock = threading.Lock()
+        self._run: Callable[..., None] | None = None
+        self._engine: Any = None  # owns the machine code
+
+    def __call__(self, *arguments: int | None) -> None:
+        """Run it; the GIL is released meanwhile."""
+        with self._lock:
+            if self._run is None:
+                self._engine = _compiled(self._assembly())
+                self._run = self._prototype(self._engine.get_function_address("kernel"))
+        self._run(*arguments)
+
+
 class BlockKernel:
-    """A kernel for any number of elements. Compiled at its first call, once for all threads."""
+    """A kernel for any number of elements."""
 
     def __init__(
         self, body: Body, elements: int | None, size: int, row_sums: Callable[[Rows], Rows] | None = None
@@ -103,9 +150,7 @@ class BlockKernel:
         self.elements = elements
         self.size = size
         self.row_sums = row_sums
-        self._lock = threading.Lock()
-        self._run: Callable[..., None] | None = None
-        self._engine: Any = None  # owns the machine code
+        self._machine = _Machine(lambda: _assembly(body, size), 5, 4)
 
     def __call__(self, rows: Rows, out: NDArray[np.uint8], importance: Rows | None = None) -> NDArray[np.intp]:
         """Fill ``out`` from ``rows``, both C-contiguous. The GIL is released while the machine code runs.
@@ -118,11 +163,6 @@ class BlockKernel:
         Returns:
             Indices of the rows with a block that the kernel is not right for.
         """
-        with self._lock:
-            if self._run is None:
-                self._engine = _compiled(_assembly(self.body, self.size))
-                prototype = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5, *[ctypes.c_int64] * 4)
-                self._run = prototype(self._engine.get_function_address("kernel"))
         n, row_length = rows.shape
         elements = self.elements or _ROWS * row_length
         blocks, rest = divmod(rows.size, elements)
@@ -134,8 +174,7 @@ class BlockKernel:
 
         def run(source: Rows, target: NDArray[np.uint8], first: int, times: int) -> None:
             pointers = (array.ctypes.data for array in (source, target, unfit[first:]))
-            assert self._run is not None
-            self._run(*pointers, weights, sums.ctypes.data, first * elements, row_length, elements, times)
+            self._machine(*pointers, weights, sums.ctypes.data, first * elements, row_length, elements, times)
 
         run(rows, out, 0, blocks)
         if rest:
@@ -161,6 +200,25 @@ def block_kernel(
         row_sums: gives a number for each row, for :meth:`Source.row_sum`.
     """
     return lambda body: BlockKernel(body, elements, size, row_sums)
+
+
+class Decoder:
+    """A kernel from bytes back to values."""
+
+    def __init__(self, body: Callable[[Block, Target], None], size: int, elements: int) -> None:
+        self.body = body
+        self.size = size
+        self.elements = elements
+        self._machine = _Machine(lambda: _decoder_assembly(body, size, elements), 2, 1)
+
+    def __call__(self, data: NDArray[np.uint8], out: Rows) -> None:
+        """Fill ``out``, float32 (n, row_length), from ``data``, uint8 (n, row_bytes), both C-contiguous."""
+        self._machine(data.ctypes.data, out.ctypes.data, data.size // self.size)
+
+
+def decoder(size: int, elements: int) -> Callable[[Callable[[Block, Target], None]], Decoder]:
+    """Decorator: a kernel from blocks of ``size`` bytes to blocks of ``elements`` float32."""
+    return lambda body: Decoder(body, size, elements)
 
 
 def _index(index: Lanes | int) -> Any:
@@ -193,6 +251,25 @@ def _assembly(body: Body, size: int) -> str:
         if mask is not None:
             byte = builder.zext(mask.any().value, _I8)
             builder.store(byte, builder.gep(unfit, [index], source_etype=_I8))
+    builder.ret_void()
+    return str(module)
+
+
+def _decoder_assembly(body: Callable[[Block, Target], None], size: int, elements: int) -> str:
+    """LLVM's assembly of ``void kernel(const uint8_t *data, float *out, int64_t blocks)``."""
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, _I64]), "kernel")
+    data, out, blocks = function.args
+    for pointer in function.args[:2]:
+        pointer.add_attribute("noalias")
+    builder = ir.IRBuilder(function.append_basic_block())
+    with (
+        builder.if_then(builder.icmp_signed(">", blocks, _I64(0))),
+        loop(builder, blocks) as index,
+    ):
+        source = builder.gep(data, [builder.mul(index, _I64(size))], source_etype=_I8)
+        target = builder.gep(out, [builder.mul(index, _I64(elements))], source_etype=_F32)
+        body(Block(builder, source), Target(builder, target))
     builder.ret_void()
     return str(module)
 

@@ -209,8 +209,16 @@ class Lanes:
         return self._converted("sitofp", _F32)
 
     def integers(self) -> Lanes:
-        """int16 widened to int32, without sign."""
+        """Bytes or int16 widened to int32, without sign."""
         return self._converted("zext", _I32)
+
+    def signed(self) -> Lanes:
+        """Bytes widened to int32, with their sign."""
+        return self._converted("sext", _I32)
+
+    def unpacked(self) -> Lanes:
+        """An int32 as a mask of 32 lanes, the lowest bit first."""
+        return Lanes(self.builder, self.builder.bitcast(self.value, ir.VectorType(_I1, 32)))
 
     def bytes(self) -> Lanes:
         """Low 8 bits."""

@@ -315,6 +315,18 @@ def test_dequantize_gives_ggmls_values(name: str) -> None:
     np.testing.assert_array_equal(ours.view(np.uint32), ggml_values(quant, data).view(np.uint32))
 
 
+@pytest.mark.parametrize("name", [name for name in OWN if name not in ("f32", "f16", "bf16")])
+def test_a_processor_without_wide_registers_gives_the_same_values(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(13)
+    data = quant.quantize(np.stack([normal(rng), heavy_tailed(rng)]))
+    own = getattr(import_module(f"converter.quants.{quant.dequantizer}"), f"dequantize_{name}")
+    fresh, out = kernel.Decoder(own.body, own.size, own.elements), np.zeros((2, ROW), np.float32)
+    monkeypatch.setattr(kernel.llvm, "get_host_cpu_name", lambda: "generic")
+    monkeypatch.setattr(kernel.llvm, "get_host_cpu_features", llvmlite.binding.FeatureMap)
+    fresh(data, out)
+    np.testing.assert_array_equal(out, ggml_values(quant, data))
+
+
 def test_dequantize_f32_is_the_same_bits() -> None:
     rows = any_bits(np.random.default_rng(4))[np.newaxis]
     np.testing.assert_array_equal(QUANT_TYPES["f32"].dequantize(rows.view(np.uint8)), rows)
