@@ -14,7 +14,7 @@ from converter.metadata import KeyValue, array, float32, uint32
 
 
 class Lfm2(Llama):
-    classes = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
+    classes: ClassVar[tuple[str, ...]] = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     arch = "lfm2"
     defaults: ClassVar = {
         "max_position_embeddings": 128000,

@@ -59,7 +59,10 @@ def rotary_pairs(heads: int, head_dim: int) -> RowMap:
 
 @dataclass(frozen=True)
 class Operation:
-    """An elementwise operation on float32, by name: one of those in ``OPERATIONS``, with its operand if it has one."""
+    """An operation on float32 rows, by name: one of those in ``OPERATIONS``, with its operand if it has one.
+
+    It sees some rows of a tensor at a time, each of them whole.
+    """
 
     name: str
     operand: float = 0.0
@@ -72,6 +75,7 @@ OPERATIONS: dict[str, Callable[[NDArray[np.float32], np.float32], NDArray[np.flo
     "add": lambda values, operand: values + operand,
     "multiply": lambda values, operand: values * operand,
     "negated exponential": lambda values, operand: -np.exp(values),
+    "unit length": lambda values, operand: values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), 1e-12),
 }
 
 
@@ -81,7 +85,7 @@ class Piece:
 
     Attributes:
         source: name of the source tensor.
-        rows: which of its rows; None for all, in order.
+        rows: which of its rows, or which of its elements where their rows are longer than the target's; None for all.
         transposed: the source holds this piece's matrix transposed (rows then select columns of the source).
         operation: applied to the values; None leaves them.
         within: the run of source rows (first, count) that holds a transposed piece; None for all of them.

@@ -84,6 +84,10 @@ def test_transposed_operated_and_computed() -> None:
     assert np.array_equal(whole(groups, grouped, step=2), grouped.array.reshape(3, 4))
     decay = TargetTensor("t", (7,), (Piece("norm", operation=Operation("negated exponential")),))
     assert np.array_equal(whole(decay, norm), -np.exp(norm.array))
+    weights.array[2] = 0
+    unit = whole(TargetTensor("t", (6, 9), (Piece("conv", operation=Operation("unit length")),)), weights, step=4)
+    assert np.allclose(np.linalg.norm(unit, axis=1), [1, 1, 0, 1, 1, 1])
+    assert np.allclose(unit[5] * np.linalg.norm(weights.array[5]), weights.array[5])
     assert np.array_equal(whole(TargetTensor("t", (3,), values=(1.0, 2.0, 4.0))), [1, 2, 4])
 
 
@@ -113,3 +117,10 @@ def test_a_weight_too_large_for_the_type_is_refused(kind: str, limit: float) -> 
     plan: Plan = lay_out([], [TargetTensor("t", (2, 32), (Piece("w"),))], [kind])
     with pytest.raises(ConversionError, match=rf"^t: 1 weights or scales .* {kind} relies; use --method bf16 or f32$"):
         encode_tile(plan, Tile(0, 0, 2), {"w": weights})
+
+
+def test_elements_out_of_rows_of_another_length() -> None:
+    biases = source("biases", 3, 8)
+    gates, ups = (TargetTensor("t", (3, 4), (Piece("biases", RowMap(first, ((3, 8), (4, 2)))),)) for first in (0, 1))
+    assert np.array_equal(whole(gates, biases, step=2), biases.array[:, ::2])
+    assert np.array_equal(whole(ups, biases, step=2), biases.array[:, 1::2])
