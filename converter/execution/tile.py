@@ -72,7 +72,7 @@ def overlapping(
 
 def piece_rows(piece: Piece, source: SourceTensor, target: TargetTensor) -> int:
     """Target rows that a piece makes."""
-    if is_vector(source, target):
+    if by_element(piece, source, target):
         elements = piece.rows.rows if piece.rows is not None else source.rows * source.row_length
         return elements // target.row_length
     if piece.rows is not None:
@@ -80,16 +80,18 @@ def piece_rows(piece: Piece, source: SourceTensor, target: TargetTensor) -> int:
     return source.row_length if piece.transposed else source.rows
 
 
-def is_vector(source: SourceTensor, target: TargetTensor) -> bool:
-    """Whether elements are taken in order, however many to a row: a vector in the source or in the target."""
-    return len(target.shape) == 1 or len(source.shape) < 2
+def by_element(piece: Piece, source: SourceTensor, target: TargetTensor) -> bool:
+    """Whether elements are taken in order, however many to a row: a vector on either side, or rows of other lengths."""
+    if len(target.shape) == 1 or len(source.shape) < 2:
+        return True
+    return not piece.transposed and source.row_length != target.row_length
 
 
 def transformed(
     plan: Plan, piece: Piece, source: SourceTensor, start: int, stop: int, target: TargetTensor
 ) -> NDArray[np.float32]:
     """Rows ``start`` to ``stop`` of a piece: read, checked, rounded to the load dtype, operated on."""
-    if is_vector(source, target):
+    if by_element(piece, source, target):
         values = read_vector(piece, source).reshape(-1, target.row_length)[start:stop]
     elif piece.transposed:
         values = read_transposed(piece, source, start, stop)
