@@ -2,7 +2,7 @@
 
 They serve the types that have no kernel here, rows whose arithmetic leaves the range of a kernel, and the tests as
 reference. The library is found without importing ``llama_cpp`` and loaded at the first call; ctypes releases the GIL
-every call, so threads quantize side by side.
+around every call, so threads quantize side by side.
 """
 
 from __future__ import annotations
