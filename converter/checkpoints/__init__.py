@@ -1,7 +1,8 @@
 """Where weights lie, and how to read rows of one tensor."""
 
 from converter.checkpoints.directory import Checkpoint, open_checkpoint
+from converter.checkpoints.quantized import Mxfp4Tensor
 from converter.checkpoints.source_file import FileIdentity
 from converter.checkpoints.tensor import SourceTensor
 
-__all__ = ["Checkpoint", "FileIdentity", "SourceTensor", "open_checkpoint"]
+__all__ = ["Checkpoint", "FileIdentity", "Mxfp4Tensor", "SourceTensor", "open_checkpoint"]

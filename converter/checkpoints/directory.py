@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.safetensors import SafetensorsTensor, read_tensors
 from converter.checkpoints.source_file import FileIdentity, SourceFile, quoted, read_json_object, unreadable
 from converter.checkpoints.tensor import SourceTensor
@@ -38,20 +39,18 @@ class Checkpoint:
     Attributes:
         directory: where it lies, as given.
         config: ``config.json``, parsed.
-        tensors: every tensor by name, shard after shard, in the order of their bytes.
+        tensors: every tensor by name, shard after shard, in the order of their bytes. Weights that were quantized
+            (``quantization_config``) appear under their plain names and are dequantized while they are read.
         files: what ``config.json`` and each shard were when they were opened.
+        nbytes: bytes of all the files' tensors together.
     """
 
     directory: Path
     config: dict[str, Any]
     tensors: Mapping[str, SourceTensor]
     files: tuple[FileIdentity, ...]
+    nbytes: int
     _shards: tuple[SourceFile, ...] = field(repr=False, compare=False)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all tensors together."""
-        return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def close(self) -> None:
         """Close the shards, once no read is under way."""
@@ -70,7 +69,8 @@ class Checkpoint:
 def open_checkpoint(directory: Path) -> Checkpoint:
     """Open a Hugging Face checkpoint: ``config.json`` and safetensors, single, numbered or listed in an index.
 
-    Only headers are read. Files stay closed until the first tensor is read.
+    Only headers are read, and of quantized weights what tells their shape. Files stay closed until the first tensor
+    is read.
 
     Args:
         directory: a local directory; the files in it may be links.
@@ -91,7 +91,11 @@ def open_checkpoint(directory: Path) -> Checkpoint:
     if placed is not None:
         _compare_with_index(directory / INDEX, placed, tensors)
     files = tuple(file.identity for file in (config_file, *shards))
-    return Checkpoint(directory, config, MappingProxyType(tensors), files, tuple(shards))
+    nbytes = sum(tensor.nbytes for tensor in tensors.values())
+    offered = dequantized(config_file.path, config, tensors)
+    for shard in shards:
+        shard.close()
+    return Checkpoint(directory, config, MappingProxyType(dict(offered)), files, nbytes, tuple(shards))
 
 
 def _list(directory: Path) -> set[str]:

@@ -61,9 +61,43 @@ def _widen_float16(stored: NDArray[np.float16], out: NDArray[np.float32]) -> Non
         np.copyto(out, stored)
 
 
+def _widen_float8(exponent_bits: int, infinity: float) -> Callable[[NDArray[np.uint8], NDArray[np.float32]], None]:
+    """Widens a byte of sign, exponent and mantissa as float16 above; beyond ``infinity`` lies NaN."""
+    shift = np.int32(16 + exponent_bits)
+    mask = np.array(0x80000000 + (1 << (23 + exponent_bits)) - 1, np.uint32).view(np.int32)
+    bias = np.float32(2.0 ** (128 - (1 << (exponent_bits - 1))))
+
+    def widen(stored: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
+        bits = out.view(np.int32)
+        np.copyto(bits, stored.view(np.int8))
+        np.left_shift(bits, shift, out=bits)
+        np.bitwise_and(bits, mask, out=bits)
+        np.multiply(out, bias, out=out)
+        if out.size and max(out.max(), -out.min()) >= infinity:
+            size = np.abs(out)
+            out[size > infinity] = np.nan
+            out[size == infinity] *= np.float32(np.inf)
+
+    return widen
+
+
 STORED_FLOATS: dict[str, StoredFloat] = {
     "F32": StoredFloat("<f4", _copy),
     "F16": StoredFloat("<f2", _widen_float16),
     "BF16": StoredFloat("<u2", _widen_bfloat16),
 }
 """The types whose weights can be read, by their name in safetensors."""
+
+STORED_FLOAT8: dict[str, StoredFloat] = {
+    "F8_E4M3": StoredFloat("u1", _widen_float8(4, 479.0)),  # no infinity: 448 is the largest number, 480 means NaN
+    "F8_E5M2": StoredFloat("u1", _widen_float8(5, 2.0**16)),
+}
+"""Types that mean nothing without a scale."""
+
+
+def widen_exponents(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes of type F8_E8M0, which are powers of two: 2^(byte - 127), and NaN for 255."""
+    return _EXPONENTS[stored]
+
+
+_EXPONENTS = np.append(np.ldexp(np.float32(1), np.arange(-127, 128, dtype=np.int32)), np.float32(np.nan))

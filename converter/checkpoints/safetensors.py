@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from converter.checkpoints.floats import STORED_FLOATS
 from converter.checkpoints.source_file import JSON_LIMIT, SourceFile, parse_json_object, quoted
@@ -71,17 +71,8 @@ class SafetensorsTensor(SourceTensor):
                 f"{self.file.path}: tensor {self.name} is of type {self.dtype}, expected one of "
                 f"{', '.join(STORED_FLOATS)}; save the checkpoint in one of these first"
             )
-        first, last = (columns.start or 0, columns.stop) if columns else (0, None)
-        last = self.row_length if last is None else last
-        if columns and columns.step not in (None, 1):
-            raise ValueError(f"{self.name}: columns {columns} have a step")
-        if not (0 <= start <= stop <= self.rows and 0 <= first <= last <= self.row_length):
-            raise IndexError(f"{self.name}: rows {start}:{stop}, columns {columns} of {self.rows} × {self.row_length}")
-        width = last - first
-        if out is None:
-            out = np.empty((stop - start, width), np.float32)
-        elif out.shape != (stop - start, width) or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise ValueError(f"{self.name}: out is {out.dtype} {out.shape}, expected float32 {(stop - start, width)}")
+        first, out = self.span(start, stop, columns, out)
+        width = out.shape[1]
         if not out.size:
             return out
         if width == self.row_length:
@@ -93,6 +84,37 @@ class SafetensorsTensor(SourceTensor):
             self._read_columns(start, first, out)
         return out
 
+    def read_stored(self, start: int, stop: int, columns: slice = slice(None)) -> NDArray[Any]:
+        """Rows as they are stored: the elements' bits as unsigned integers of their width.
+
+        Args:
+            start, stop: rows, as in :meth:`read_rows`.
+            columns: both bounds within the row, no step.
+
+        Returns:
+            A fresh C-contiguous array of shape (stop - start, number of columns).
+        """
+        first, last, _ = columns.indices(self.row_length)
+        assert 0 <= start <= stop <= self.rows
+        assert first <= last
+        stored = np.dtype(f"<u{DTYPE_BITS[self.dtype] // 8}")
+        out = np.empty((stop - start, last - first), stored)
+        pitch = self.row_length * stored.itemsize
+        offset = self.offset + start * pitch
+        if last - first == self.row_length:
+            self.file.read_into(offset, out)
+        elif pitch - out.itemsize * (last - first) >= _WORTH_SKIPPING or self.row_length > _CHUNK:
+            for index, span in enumerate(out):
+                self.file.read_into(offset + index * pitch + first * stored.itemsize, span)
+        else:
+            at_once = max(1, _CHUNK // self.row_length)
+            for begin in range(0, len(out), at_once):
+                part = out[begin : begin + at_once]
+                chunk = _chunk(stored)[: len(part) * self.row_length].reshape(len(part), self.row_length)
+                self.file.read_into(offset + begin * pitch, chunk)
+                part[...] = chunk[:, first:last]
+        return out
+
     def _read_run(self, element: int, out: NDArray[np.float32]) -> None:
         """Fill the vector ``out`` with consecutive elements, the first of them at index ``element``."""
         stored = STORED_FLOATS[self.dtype]
@@ -102,7 +124,7 @@ class SafetensorsTensor(SourceTensor):
             return
         for begin in range(0, out.size, _CHUNK):
             part = out[begin : begin + _CHUNK]
-            chunk = _chunk(self.dtype)[: part.size]
+            chunk = _chunk(stored.dtype)[: part.size]
             self.file.read_into(offset + begin * stored.itemsize, chunk)
             stored.widen(chunk, part)
 
@@ -113,7 +135,7 @@ class SafetensorsTensor(SourceTensor):
         pitch = width if skip else length  # elements of a row that pass through the chunk
         for begin in range(0, len(out), _CHUNK // pitch):
             part = out[begin : begin + _CHUNK // pitch]
-            chunk = _chunk(self.dtype)[: len(part) * pitch].reshape(len(part), pitch)
+            chunk = _chunk(stored.dtype)[: len(part) * pitch].reshape(len(part), pitch)
             offset = self.offset + (row + begin) * length * stored.itemsize
             if skip:
                 for index, span in enumerate(chunk):
@@ -221,9 +243,9 @@ def _are_sizes(value: Any) -> bool:
     return isinstance(value, list) and all(type(size) is int and 0 <= size <= _MAX_ELEMENTS for size in value)
 
 
-def _chunk(dtype: str) -> NDArray[Any]:
-    """This thread's memory for one chunk of stored elements."""
-    memory: NDArray[np.uint32] | None = getattr(_scratch, "memory", None)
+def _chunk(dtype: DTypeLike) -> NDArray[Any]:
+    """This thread's memory for one chunk of stored elements of at most 8 bytes."""
+    memory: NDArray[np.uint64] | None = getattr(_scratch, "memory", None)
     if memory is None:
-        memory = _scratch.memory = np.empty(_CHUNK, np.uint32)
-    return memory.view(STORED_FLOATS[dtype].dtype)[:_CHUNK]
+        memory = _scratch.memory = np.empty(_CHUNK, np.uint64)
+    return memory.view(dtype)[:_CHUNK]

@@ -34,6 +34,26 @@ class SourceTensor(ABC):
     def row_length(self) -> int:
         return self.shape[-1] if self.shape else 1
 
+    def span(
+        self, start: int, stop: int, columns: slice | None, out: NDArray[np.float32] | None
+    ) -> tuple[int, NDArray[np.float32]]:
+        """What the arguments of :meth:`read_rows` ask for: the first column, and the array to fill.
+
+        Raises as :meth:`read_rows`.
+        """
+        first, last = (columns.start or 0, columns.stop) if columns else (0, None)
+        last = self.row_length if last is None else last
+        if columns and columns.step not in (None, 1):
+            raise ValueError(f"{self.name}: columns {columns} have a step")
+        if not (0 <= start <= stop <= self.rows and 0 <= first <= last <= self.row_length):
+            raise IndexError(f"{self.name}: rows {start}:{stop}, columns {columns} of {self.rows} × {self.row_length}")
+        shape = (stop - start, last - first)
+        if out is None:
+            out = np.empty(shape, np.float32)
+        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise ValueError(f"{self.name}: out is {out.dtype} {out.shape}, expected float32 {shape}")
+        return first, out
+
     @property
     @abstractmethod
     def nbytes(self) -> int:

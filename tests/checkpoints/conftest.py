@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
 
+from converter.checkpoints import Checkpoint, SourceTensor, open_checkpoint
 from converter.errors import CheckpointError
 
 Header = dict[str, Any] | bytes
@@ -61,3 +66,40 @@ def checkpoint_directory(tmp_path: Path) -> Path:
     """A directory with nothing but a ``config.json``."""
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     return tmp_path
+
+
+@pytest.fixture
+def quantized(tmp_path: Path) -> Callable[..., Checkpoint]:
+    """``quantized(settings, tensors)``: a checkpoint of those tensors with that ``quantization_config``, opened."""
+
+    def write(settings: Any, tensors: dict[str, torch.Tensor]) -> Checkpoint:
+        (tmp_path / "config.json").write_text(json.dumps({"quantization_config": settings}))
+        save_file(
+            {name: tensor.clone().contiguous() for name, tensor in tensors.items()}, tmp_path / "model.safetensors"
+        )
+        return open_checkpoint(tmp_path)
+
+    return write
+
+
+@pytest.fixture
+def assert_reads() -> Callable[..., None]:
+    """``assert_reads(tensor, expected)``: shape and every bit of every value, in whole and in odd pieces."""
+
+    def check(tensor: SourceTensor, expected: torch.Tensor) -> None:
+        assert tensor.shape == tuple(expected.shape)
+        matrix = expected.float().reshape(tensor.rows, tensor.row_length).numpy()
+        rows, length = matrix.shape
+        for start, stop in [(0, rows), (1, rows), (rows // 3, rows // 2 + 1), (rows - 1, rows), (rows, rows)]:
+            for columns in [None, slice(1, length - 1), slice(length // 2, None), slice(0, 3)]:
+                read = tensor.read_rows(start, stop, columns)
+                np.testing.assert_array_equal(_bits(read), _bits(matrix[start:stop, columns or slice(None)]))
+        out = np.full(matrix.shape, np.nan, np.float32)
+        assert tensor.read_rows(0, rows, out=out) is out
+        np.testing.assert_array_equal(_bits(out), _bits(matrix))
+
+    return check
+
+
+def _bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    return np.ascontiguousarray(values).view(np.uint32)

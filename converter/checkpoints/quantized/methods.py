@@ -1,0 +1,63 @@
+"""Which reader knows which ``quant_method``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from converter.checkpoints.quantized.fp8 import read_fp8
+from converter.checkpoints.quantized.mxfp4 import read_mxfp4
+from converter.checkpoints.quantized.parts import Parts
+from converter.checkpoints.safetensors import SafetensorsTensor
+from converter.checkpoints.source_file import quoted
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import CheckpointError
+
+METHODS: dict[str, Callable[[Parts], None]] = {
+    "fbgemm_fp8": read_fp8,
+    "fp8": read_fp8,
+    "mxfp4": read_mxfp4,
+}
+"""``quant_method`` and what takes its parts and gives weights."""
+
+
+def dequantized(
+    path: Path, config: Mapping[str, Any], tensors: Mapping[str, SafetensorsTensor]
+) -> Mapping[str, SourceTensor]:
+    """The tensors as a model's code knows them: quantized weights under their plain names, their scales gone.
+
+    Args:
+        path: of ``config.json``, for messages.
+        config: parsed.
+        tensors: as the files hold them.
+
+    Returns:
+        ``tensors`` where the config has no ``quantization_config``.
+
+    Raises:
+        CheckpointError: a method or a variant of one that is not read, or tensors that do not belong together.
+    """
+    settings = _settings(config)
+    if settings is None:
+        return tensors
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{path}: quantization_config is {quoted(settings)}, expected an object")
+    method = settings.get("quant_method")
+    if not isinstance(method, str) or method not in METHODS:
+        raise CheckpointError(
+            f"{path}: quant_method in quantization_config is {quoted(method)}, which is not read; expected one of "
+            f"{', '.join(METHODS)}; convert the checkpoint that was quantized"
+        )
+    parts = Parts(path, settings, tensors)
+    METHODS[method](parts)
+    return parts.tensors()
+
+
+def _settings(config: Mapping[str, Any]) -> Any:
+    """``quantization_config`` of the model or, in a multimodal checkpoint, of its text part."""
+    text = config.get("text_config")
+    for holder in (config, text if isinstance(text, dict) else {}):
+        if holder.get("quantization_config") is not None:
+            return holder["quantization_config"]
+    return None
