@@ -14,6 +14,9 @@ from converter.errors import ArchitectureError
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
+#: GPT-OSS's own rope.
+YARN = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
+
 #: Variation, changes of its config.json, what the message must say.
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gpt2", {"activation_function": "quick_gelu"}, "'activation_function' is 'quick_gelu'"),
@@ -77,6 +80,19 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("falcon", {"parallel_attn": False}, "'parallel_attn' is False"),
     ("falcon-new", {"num_kv_heads": 3}, "num_attention_heads 4 is not a multiple of num_kv_heads 3"),
     ("falcon-new", {"num_ln_in_parallel_attn": 3}, "'num_ln_in_parallel_attn' is 3"),
+    ("cohere", {"attention_bias": True}, "'attention_bias' is True"),
+    ("cohere", {"use_qk_norm": True}, "'use_qk_norm' is True with 2 layers, .* from 64 layers"),
+    ("cohere-normed", {"use_qk_norm": False}, "'use_qk_norm' is False with 64 layers, .* from 64 layers"),
+    ("cohere", {"tie_word_embeddings": False}, "'tie_word_embeddings' is False"),
+    ("cohere", {"logit_scale": "small"}, "'logit_scale' is 'small', a finite number expected"),
+    ("cohere2", {"attention_bias": True}, "'attention_bias' is True"),
+    ("cohere2", {"rotary_pct": 0.5}, "'rotary_pct' is 0.5"),
+    ("cohere2", {"layer_types": ["linear_attention"] * 5}, "'layer_types' is .* sliding_attention, full_attention"),
+    ("gpt-oss", {"swiglu_limit": 5.0}, "'swiglu_limit' is 5.0"),
+    ("gpt-oss", {"swiglu_alpha": 1.0}, "'swiglu_alpha' is 1.0"),
+    ("gpt-oss", {"num_experts_per_tok": 5}, "'num_experts_per_tok' is 5, but 'num_local_experts' is only 4"),
+    ("gpt-oss", {"rope_parameters": {"rope_type": "yarn", "factor": 8, "beta_slow": 2}}, "needs frequency factors"),
+    ("gpt-oss", {"rope_parameters": "yarn"}, "'factor' is None"),
     ("starcoder2", {"hidden_act": "silu"}, "'hidden_act' is 'silu'"),
     ("starcoder2", {"head_dim": 64}, "'head_dim' is 64, but llama.cpp runs starcoder2 only with .* = 32"),
     ("stablelm", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
@@ -90,6 +106,7 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
     ("starcoder2", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
     ("phi3", {"sliding_window": 64}, "attends to the last 64 tokens only, llama.cpp to all of them"),
     ("gemma3-multimodal", {}, "the checkpoint's vision tower is left out"),
+    ("gpt-oss", {"rope_parameters": YARN}, "yarn does not round the range of frequencies"),
     ("phi3-short", {}, "rope changes for texts of more than 512 tokens, llama.cpp's in contexts of more than 512"),
 ]
 
