@@ -8,7 +8,7 @@ from typing import ClassVar
 from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks
 from converter.architectures.qwen2 import Qwen2
 from converter.architectures.qwen3 import Qwen3
-from converter.architectures.target import TargetTensor
+from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, uint32
 
@@ -76,7 +76,9 @@ class Qwen2Moe(Qwen2):
 
     def shared_expert(self, target: str, source: str) -> Iterator[TargetTensor]:
         width, hidden = self.embedding_length, self.config.integer("shared_expert_intermediate_size")
-        yield self.tensor(f"{target}.ffn_gate_inp_shexp.weight", f"{source}.shared_expert_gate.weight", (1, width))
+        gate = f"{source}.shared_expert_gate.weight"
+        self.source(gate, (1, width))
+        yield TargetTensor(f"{target}.ffn_gate_inp_shexp.weight", (width,), (Piece(gate),))
         for name, shape in (("gate", (hidden, width)), ("up", (hidden, width)), ("down", (width, hidden))):
             expert = f"{source}.shared_expert.{name}_proj.weight"
             yield self.tensor(f"{target}.ffn_{name}_shexp.weight", expert, shape)
