@@ -36,8 +36,11 @@ class Gemma2(Gemma):
     activations = GELUS
     #: Layers by which llama.cpp knows the 27B model, which it scales queries by hidden_size / heads for.
     layers_of_27b: ClassVar[int] = 46
-    #: Every so many layers there is one without a window.
-    period: ClassVar[int] = 2
+
+    @property
+    def period(self) -> int:
+        """Every so many layers there is one without a window."""
+        return 2
 
     @property
     def windows(self) -> list[bool]:

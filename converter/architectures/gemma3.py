@@ -38,7 +38,7 @@ class Gemma3(Gemma2):
     layers_of_27b = 62
 
     @property
-    def period(self) -> int:  # type: ignore[override]
+    def period(self) -> int:
         """Older files give the pattern by a number."""
         return self.config.integer("sliding_window_pattern") if "sliding_window_pattern" in self.config else 6
 
