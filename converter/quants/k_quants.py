@@ -110,7 +110,7 @@ def quantize_q3_k_weighted(x: Source, out: Target) -> Lanes:
     integers = [outer.quants(values, 32) - 32 for values in numbers]
     shared = [Shared(bits.lane(block), column(integers, block)) for block in range(2)]
     _store_q3_k(out, shared, elements, [inner.quants(values, 4) for values in elements])
-    return outer.scale.is_number().inverted()
+    return inner.scale.is_finite().inverted().any() | outer.scale.is_number().inverted().any()
 
 
 def _store_q3_k(out: Target, shared: list[Shared], elements: list[Lanes], found: list[Lanes]) -> None:

@@ -140,15 +140,29 @@ def counts(rng: np.random.Generator) -> Floats:
     return rng.integers(0, 4, ROW).astype(np.float32)
 
 
-def tiny_or_huge(rng: np.random.Generator) -> Floats:
-    return (even(rng) * 10.0 ** rng.uniform(-42, 37)).astype(np.float32)
+def tiny_importance(rng: np.random.Generator) -> Floats:
+    return (even(rng) * 10.0 ** rng.uniform(-42, -20)).astype(np.float32)
+
+
+def huge_importance(rng: np.random.Generator) -> Floats:
+    """Sums of products overflow, and scales become infinite."""
+    return (even(rng) * 10.0 ** rng.uniform(28, 36)).astype(np.float32)
 
 
 def of_any_size(rng: np.random.Generator) -> Floats:
     return np.abs(any_bits(rng))
 
 
-IMPORTANCE: tuple[Kind, ...] = (even, mean_activations, mostly_zero, no_importance, counts, tiny_or_huge, of_any_size)
+IMPORTANCE: tuple[Kind, ...] = (
+    even,
+    mean_activations,
+    mostly_zero,
+    no_importance,
+    counts,
+    tiny_importance,
+    huge_importance,
+    of_any_size,
+)
 importances = st.builds(
     lambda kind, seed: kind(np.random.default_rng(seed)), st.sampled_from(IMPORTANCE), st.integers(0, 2**32 - 1)
 )
