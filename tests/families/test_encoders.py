@@ -1,0 +1,85 @@
+"""Each encoder against transformers: the embedding of each token, and that of a text as sentence-transformers pools."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import llama_cpp_embeddings
+import llama_cpp_oracle
+import numpy as np
+import pytest
+from encoder_builder import ENCODERS, write_encoder
+from numpy.typing import NDArray
+
+from converter import convert
+from converter.recipes import METHODS
+
+TOKENS = [6, *np.random.default_rng(7).integers(6, 500, 95).tolist()]
+
+#: What sentence-transformers calls the modes, with what they do to embeddings of shape (tokens, embedding length).
+POOLING = {
+    "mean": lambda embeddings: embeddings.mean(0),
+    "cls": lambda embeddings: embeddings[0],
+    "lasttoken": lambda embeddings: embeddings[-1],
+}
+OLD_FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
+
+
+def transformers_embeddings(directory: Path) -> NDArray[np.float32]:
+    import torch
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    with torch.no_grad():
+        return encoder(torch.tensor([TOKENS])).last_hidden_state[0].numpy()
+
+
+def assert_near(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    """Within 5e-3 of the largest value, and each row in the same direction."""
+    assert np.std(expected) > 0.1, "embeddings too flat to prove anything"
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 5e-3
+    products = (found * expected).sum(-1)
+    assert (products / np.linalg.norm(found, axis=-1) / np.linalg.norm(expected, axis=-1)).min() > 0.99999
+
+
+def write_pooling(model: Path, config: dict[str, object]) -> None:
+    """What a sentence-transformers checkpoint has beside the model."""
+    names = {"0": ("", "Transformer"), "1": ("1_Pooling", "Pooling"), "2": ("2_Normalize", "Normalize")}
+    modules = [
+        {"idx": int(index), "name": index, "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for index, (path, kind) in names.items()
+    ]
+    (model / "modules.json").write_text(json.dumps(modules))
+    (model / "1_Pooling").mkdir()
+    (model / "1_Pooling" / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_embeddings(name: str, tmp_path: Path) -> None:
+    model = write_encoder(tmp_path / "model", name)
+    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+    assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), transformers_embeddings(model))
+
+
+@pytest.mark.parametrize("mode", POOLING)
+@pytest.mark.parametrize("old", [True, False])
+def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:
+    model = write_encoder(tmp_path / "model", "bert")
+    flags = {flag: flag == OLD_FLAGS[mode] for flag in (*OLD_FLAGS.values(), "pooling_mode_max_tokens")}
+    write_pooling(model, {"word_embedding_dimension": 256, **(flags if old else {"pooling_mode": mode})})
+    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+    expected = POOLING[mode](transformers_embeddings(model))
+    assert_near(llama_cpp_embeddings.text_embedding(file, TOKENS), expected)
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta"])
+def test_bytes(name: str, tmp_path: Path) -> None:
+    """Against llama.cpp's two steps."""
+    model = write_encoder(tmp_path / "model", name)
+    file = convert(model, "f32", tmp_path / "reference.gguf", verify="none").output
+    for method in (METHODS[name] for name in ("f16", "bf16", "q8_0", "q5_0", "q4_0")):
+        ours = convert(model, method.name, tmp_path / f"{method.name}.gguf", verify="none").output
+        llama_cpp_oracle.quantize(file, tmp_path / "two-step.gguf", method.file_type)
+        assert llama_cpp_oracle.tensors(ours) == llama_cpp_oracle.tensors(tmp_path / "two-step.gguf"), method.name
