@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer_norm import LayerNormDecoder
@@ -14,7 +14,7 @@ from converter.metadata import KeyValue
 class GPT2(LayerNormDecoder):
     classes = ("GPT2LMHeadModel",)
     arch = "gpt2"
-    defaults: ClassVar = {
+    defaults: ClassVar[dict[str, Any]] = {
         "activation_function": "gelu_new",
         "layer_norm_epsilon": 1e-5,
         "scale_attn_weights": True,
@@ -53,13 +53,16 @@ class GPT2(LayerNormDecoder):
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length
         yield from self.norm(f"{target}.attn_norm", f"{source}.ln_1")
-        yield from self.transposed(f"{target}.attn_qkv", f"{source}.attn.c_attn", (3 * width, width))
-        yield from self.transposed(f"{target}.attn_output", f"{source}.attn.c_proj", (width, width))
+        yield from self.fused_attention(f"{target}.attn_qkv", f"{source}.attn.c_attn")
+        yield from self.projection(f"{target}.attn_output", f"{source}.attn.c_proj", (width, width))
         yield from self.norm(f"{target}.ffn_norm", f"{source}.ln_2")
-        yield from self.transposed(f"{target}.ffn_up", f"{source}.mlp.c_fc", (inner, width))
-        yield from self.transposed(f"{target}.ffn_down", f"{source}.mlp.c_proj", (width, inner))
+        yield from self.projection(f"{target}.ffn_up", f"{source}.mlp.c_fc", (inner, width))
+        yield from self.projection(f"{target}.ffn_down", f"{source}.mlp.c_proj", (width, inner))
 
-    def transposed(self, target: str, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+    def fused_attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from self.projection(target, source, (3 * self.embedding_length, self.embedding_length))
+
+    def projection(self, target: str, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         """A projection that the source holds as (in, out)."""
         yield self.tensor(f"{target}.weight", f"{source}.weight", shape, transposed=True)
         yield self.tensor(f"{target}.bias", f"{source}.bias", shape[:1])
