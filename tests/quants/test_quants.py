@@ -25,6 +25,7 @@ from quants.difficult import (
     constant,
     even,
     heavy_tailed,
+    huge_importance,
     importances,
     invented,
     matrices,
@@ -88,10 +89,15 @@ each_kernel = pytest.mark.parametrize(("name", "suffix"), KERNELS, ids=[name + s
 
 
 def kernel_of(name: str, suffix: str) -> kernel.BlockKernel:
-    """A kernel that is not compiled yet."""
     quant = QUANT_TYPES[name]
     module = import_module(f"converter.quants.{quant.weighted if suffix else quant.module}")
-    own = getattr(module, f"quantize_{name}{suffix}")
+    own: kernel.BlockKernel = getattr(module, f"quantize_{name}{suffix}")
+    return own
+
+
+def fresh_kernel(name: str, suffix: str) -> kernel.BlockKernel:
+    """A kernel that is not compiled yet."""
+    own = kernel_of(name, suffix)
     return kernel.BlockKernel(own.body, own.elements, own.size, own.row_sums)
 
 
@@ -99,7 +105,7 @@ def kernel_of(name: str, suffix: str) -> kernel.BlockKernel:
 def test_own_kernels_give_ggmls_bytes(name: str) -> None:
     quant = QUANT_TYPES[name]
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=30)
     @given(matrices(MODEST + EXTREME) | invented)
     def check(rows: Floats) -> None:
         np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
@@ -111,7 +117,7 @@ def test_own_kernels_give_ggmls_bytes(name: str) -> None:
 def test_own_kernels_give_ggmls_bytes_with_importance(name: str) -> None:
     quant = QUANT_TYPES[name]
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=30)
     @given(matrices(MODEST + EXTREME) | invented, importances)
     def check(rows: Floats, importance: Floats) -> None:
         np.testing.assert_array_equal(quant.quantize(rows, None, importance), ggml_bytes(quant, rows, importance))
@@ -125,7 +131,7 @@ def test_own_kernels_on_each_kind_of_row(name: str, suffix: str) -> None:
     quant, rng = QUANT_TYPES[name], np.random.default_rng(7)
     for kind in MODEST + EXTREME:
         rows = np.stack([kind(rng) for _ in range(17 if suffix else 101)])
-        for weigh in IMPORTANCE if suffix else (None,):
+        for weigh in IMPORTANCE + 4 * (huge_importance,) if suffix else (None,):
             importance = weigh(rng) if weigh else None
             expected = ggml_bytes(quant, rows, importance)
             np.testing.assert_array_equal(quant.quantize(rows, None, importance), expected, kind.__name__)
@@ -223,14 +229,19 @@ def test_a_weight_too_large_overflows(name: str) -> None:
     assert [ggml_accepts(quant, row) for row in data] == [True, False]
 
 
-@each_kernel
+# Between them they use every operation and every search; compiling for narrow registers takes long.
+NARROW = [(name, "") for name in ("f16", "bf16", "q8_0", "q4_1", "q5_0", "mxfp4", "tq1_0", "q3_k", "q6_k")]
+NARROW += [(name, "_weighted") for name in ("q4_k", "q5_0", "iq4_xs")]
+
+
+@pytest.mark.parametrize(("name", "suffix"), NARROW)
 def test_a_processor_without_wide_registers_gives_the_same_bytes(
     name: str, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quant, rng = QUANT_TYPES[name], np.random.default_rng(9)
     rows = np.stack([kind(rng) for kind in MODEST + EXTREME])
     importance = mean_activations(rng) if suffix else None
-    fresh = kernel_of(name, suffix)
+    fresh = fresh_kernel(name, suffix)
     monkeypatch.setattr(kernel.llvm, "get_host_cpu_name", lambda: "generic")
     monkeypatch.setattr(kernel.llvm, "get_host_cpu_features", llvmlite.binding.FeatureMap)
     expected = ggml_bytes(quant, rows, importance)
@@ -250,15 +261,25 @@ def test_rows_that_end_within_a_vector(name: str, row_length: int) -> None:
 
 @each_kernel
 def test_threads_on_tiles_give_the_same_bytes(name: str, suffix: str) -> None:
-    """From the first call on, which compiles."""
-    quant, rng, fresh = QUANT_TYPES[name], np.random.default_rng(6), kernel_of(name, suffix)
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(6)
     tiles = [np.stack([normal(rng) for _ in range(32)]) for _ in range(12)]
-    outs = [np.zeros((32, quant.row_bytes(ROW)), np.uint8) for _ in tiles]
     importance = even(rng) if suffix else None
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(fresh, tiles, outs, [importance] * len(tiles)))
-    for tile, data in zip(tiles, outs, strict=True):
+        results = list(pool.map(lambda tile: quant.quantize(tile, None, importance), tiles))
+    for tile, data in zip(tiles, results, strict=True):
         np.testing.assert_array_equal(data, ggml_bytes(quant, tile, importance))
+
+
+@pytest.mark.parametrize(("name", "suffix"), [("q4_0", ""), ("q6_k", ""), ("q5_0", "_weighted")])
+def test_threads_may_share_the_first_call(name: str, suffix: str) -> None:
+    """Which compiles."""
+    quant, rng, fresh = QUANT_TYPES[name], np.random.default_rng(14), fresh_kernel(name, suffix)
+    rows, importance = normal(rng)[np.newaxis], even(rng) if suffix else None
+    outs = [np.zeros((1, quant.row_bytes(ROW)), np.uint8) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda out: fresh(rows, out, importance), outs))
+    for out in outs:
+        np.testing.assert_array_equal(out, ggml_bytes(quant, rows, importance))
 
 
 def test_the_gil_is_released_while_a_kernel_runs() -> None:
