@@ -12,15 +12,19 @@ import re
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.experts import (
+    SOFTMAX,
+    expert_counts,
+    expert_key_values,
+    expert_stacks,
+    shared_expert,
+    sigmoid_choice,
+)
 from converter.architectures.llama import Llama
 from converter.architectures.rope import Rope, yarn_scale
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, string, uint32
-
-#: llama.cpp's numbers of what turns router outputs into probabilities.
-SOFTMAX, SIGMOID = 1, 2
+from converter.metadata import KeyValue, float32, string, uint32
 
 
 class DeepseekV2(Llama):
@@ -43,7 +47,6 @@ class DeepseekV2(Llama):
         "topk_method": "greedy",
         "norm_topk_prob": False,
     }
-    gating: ClassVar[int] = SOFTMAX
 
     @property
     def query_rank(self) -> int:
@@ -108,11 +111,6 @@ class DeepseekV2(Llama):
                 f"config.json: 'q_lora_rank' is {self.query_rank}, but llama.cpp takes a model of {layers} layers for "
                 "one of DeepSeek-V2-Lite's kind, which has none"
             )
-        if not config.number("routed_scaling_factor") > 0:
-            raise ArchitectureError(
-                f"config.json: 'routed_scaling_factor' is {config.get('routed_scaling_factor')!r}, a positive number "
-                "expected"
-            )
         return [
             uint32(f"{arch}.block_count", layers),
             uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
@@ -133,8 +131,6 @@ class DeepseekV2(Llama):
             uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
             uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
             uint32(f"{arch}.expert_shared_count", config.integer("n_shared_experts")),
-            float32(f"{arch}.expert_weights_scale", config.number("routed_scaling_factor")),
-            uint32(f"{arch}.expert_gating_func", self.gating),
             *expert_key_values(arch, self.expert_counts),
             *self.choice(),
         ]
@@ -144,7 +140,13 @@ class DeepseekV2(Llama):
         # llama.cpp weighs a group by the sum of its two best experts, V2 by its best.
         self.config.one_of("topk_method", "greedy")
         self.config.one_of("norm_topk_prob", False)
-        return []
+        factor = self.config.number("routed_scaling_factor")
+        if not factor > 0:
+            raise ArchitectureError(f"config.json: 'routed_scaling_factor' is {factor}, a positive number expected")
+        return [
+            uint32(f"{self.arch}.expert_gating_func", SOFTMAX),
+            float32(f"{self.arch}.expert_weights_scale", factor),
+        ]
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
         yield from ()
@@ -195,10 +197,7 @@ class DeepseekV2(Llama):
         yield from self.choice_bias(target, source)
         yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
         shared = inner * self.config.integer("n_shared_experts")
-        for name in ("gate", "up", "down"):
-            shape = (width, shared) if name == "down" else (shared, width)
-            expert = f"{source}.shared_experts.{name}_proj.weight"
-            yield self.tensor(f"{target}.ffn_{name}_shexp.weight", expert, shape)
+        yield from shared_expert(self, target, f"{source}.shared_experts", (shared, width))
 
     def choice_bias(self, target: str, source: str) -> Iterator[TargetTensor]:
         """What is added to the probabilities for the choice of experts alone."""
@@ -223,28 +222,13 @@ class DeepseekV3(DeepseekV2):
         "topk_group": 4,
         "rope_interleave": True,
     }
-    gating = SIGMOID
 
     @property
     def interleaved(self) -> bool:
         return self.config.flag("rope_interleave")
 
     def choice(self) -> list[KeyValue]:
-        pairs = [boolean(f"{self.arch}.expert_weights_norm", self.config.flag("norm_topk_prob"))]
-        groups, used = self.config.integer("n_group"), self.config.integer("topk_group")
-        if used >= groups:
-            return pairs
-        experts = self.expert_counts[0]
-        if experts % groups or experts // groups < 2:
-            raise ArchitectureError(
-                f"config.json: 'n_group' is {groups}, but {experts} experts do not fall into as many groups of two or "
-                "more"
-            )
-        return [
-            *pairs,
-            uint32(f"{self.arch}.expert_group_count", groups),
-            uint32(f"{self.arch}.expert_group_used_count", used),
-        ]
+        return sigmoid_choice(self.config, self.arch, self.expert_counts[0])
 
     def choice_bias(self, target: str, source: str) -> Iterator[TargetTensor]:
         bias = f"{source}.gate.e_score_correction_bias"

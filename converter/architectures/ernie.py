@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
 from converter.architectures.llama import Llama
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
@@ -107,7 +107,4 @@ class ErnieMoe(Ernie):
         yield TargetTensor(f"{target}.exp_probs_b.bias", (experts,), (Piece(bias),))
         yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
         if self.shared:
-            for name in ("gate", "up", "down"):
-                shape = (width, self.shared) if name == "down" else (self.shared, width)
-                expert = f"{source}.shared_experts.{name}_proj.weight"
-                yield self.tensor(f"{target}.ffn_{name}_shexp.weight", expert, shape)
+            yield from shared_expert(self, target, f"{source}.shared_experts", (self.shared, width))

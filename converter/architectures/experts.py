@@ -16,7 +16,10 @@ from converter.architectures.family import Family
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.metadata import KeyValue, boolean, float32, uint32
+
+#: llama.cpp's numbers of what turns a router's outputs into probabilities.
+SOFTMAX, SIGMOID = 1, 2
 
 #: Most experts that llama.cpp holds (LLAMA_MAX_EXPERTS).
 MOST_EXPERTS = 1024
@@ -38,6 +41,45 @@ def expert_counts(config: Hyperparameters, count: str, used: str) -> tuple[int, 
 
 def expert_key_values(arch: str, counts: tuple[int, int]) -> list[KeyValue]:
     return [uint32(f"{arch}.expert_count", counts[0]), uint32(f"{arch}.expert_used_count", counts[1])]
+
+
+def sigmoid_choice(config: Hyperparameters, arch: str, experts: int) -> list[KeyValue]:
+    """How experts are weighed and chosen where a sigmoid turns the router's outputs into probabilities.
+
+    Fields are those of DeepSeek V3: the chosen weights may be divided by their sum, and are multiplied by a factor; the
+    choice is among the ``topk_group`` best of ``n_group`` groups, a group being as good as its two best experts.
+
+    Raises:
+        ArchitectureError: the factor is not positive, or the experts do not fall into such groups.
+    """
+    if not config.number("routed_scaling_factor") > 0:
+        raise ArchitectureError(
+            f"config.json: 'routed_scaling_factor' is {config.get('routed_scaling_factor')!r}, a positive number expected"
+        )
+    pairs = [
+        uint32(f"{arch}.expert_gating_func", SIGMOID),
+        float32(f"{arch}.expert_weights_scale", config.number("routed_scaling_factor")),
+        boolean(f"{arch}.expert_weights_norm", config.flag("norm_topk_prob")),
+    ]
+    groups, used = config.integer("n_group"), config.integer("topk_group")
+    if used >= groups:
+        return pairs
+    if experts % groups or experts // groups < 2:
+        raise ArchitectureError(
+            f"config.json: 'n_group' is {groups}, but {experts} experts do not fall into as many groups of two or more"
+        )
+    return [
+        *pairs,
+        uint32(f"{arch}.expert_group_count", groups),
+        uint32(f"{arch}.expert_group_used_count", used),
+    ]
+
+
+def shared_expert(family: Family, target: str, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+    """What every token uses beside its chosen experts: three projections, of (inner, width) and back."""
+    for name in ("gate", "up", "down"):
+        projection = shape[::-1] if name == "down" else shape
+        yield family.tensor(f"{target}.ffn_{name}_shexp.weight", f"{source}.{name}_proj.weight", projection)
 
 
 def expert_stacks(

@@ -59,12 +59,9 @@ class Lfm2(Llama):
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
         config.one_of("conv_bias", False)
-        heads = [0 if kind == "conv" else self.kv_heads for kind in self.layer_types]
-        replaced = {
-            f"{arch}.attention.head_count_kv": array(f"{arch}.attention.head_count_kv", heads, GGUFValueType.INT32),
-            f"{arch}.feed_forward_length": uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
-        }
-        pairs = [replaced.get(pair.key, pair) for pair in super().key_values()]
+        key = f"{arch}.attention.head_count_kv"
+        heads = array(key, [0 if kind == "conv" else self.kv_heads for kind in self.layer_types], GGUFValueType.INT32)
+        pairs = [heads if pair.key == key else pair for pair in super().key_values()]
         return [*pairs, uint32(f"{arch}.shortconv.l_cache", config.integer("conv_L_cache", 2))]
 
     def tensors(self) -> Iterator[TargetTensor]:

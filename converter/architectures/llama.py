@@ -79,6 +79,10 @@ class Llama(Family):
         return Rope.of(self.config)
 
     @property
+    def feed_forward_length(self) -> int:
+        return self.config.integer("intermediate_size")
+
+    @property
     def query_bias(self) -> bool:
         return self.config.flag("attention_bias")
 
@@ -107,7 +111,7 @@ class Llama(Family):
             uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
             uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
             uint32(f"{arch}.embedding_length", self.embedding_length),
-            uint32(f"{arch}.feed_forward_length", config.integer("intermediate_size")),
+            uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
             uint32(f"{arch}.attention.head_count", self.heads),
             uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
             *self.rope.key_values(arch),
@@ -186,7 +190,7 @@ class Llama(Family):
         return rotary_pairs(heads, self.head_dim) if self.rotates_neighbours else None
 
     def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.config.integer("intermediate_size")
+        width, hidden = self.embedding_length, self.feed_forward_length
         bias = self.config.flag("mlp_bias")
         yield from self.linear(f"{target}.ffn_gate", f"{source}.gate_proj", (hidden, width), bias=bias)
         yield from self.linear(f"{target}.ffn_up", f"{source}.up_proj", (hidden, width), bias=bias)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
 from converter.architectures.qwen2 import Qwen2
 from converter.architectures.qwen3 import Qwen3
 from converter.architectures.target import Piece, TargetTensor
@@ -79,9 +79,7 @@ class Qwen2Moe(Qwen2):
         gate = f"{source}.shared_expert_gate.weight"
         self.source(gate, (1, width))
         yield TargetTensor(f"{target}.ffn_gate_inp_shexp.weight", (width,), (Piece(gate),))
-        for name, shape in (("gate", (hidden, width)), ("up", (hidden, width)), ("down", (width, hidden))):
-            expert = f"{source}.shared_expert.{name}_proj.weight"
-            yield self.tensor(f"{target}.ffn_{name}_shexp.weight", expert, shape)
+        yield from shared_expert(self, target, f"{source}.shared_expert", (hidden, width))
 
 
 class Qwen3Moe(Qwen2Moe, Qwen3):

@@ -63,7 +63,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("deepseek2", {"num_hidden_layers": 27}, "'q_lora_rank' is 96, but llama.cpp takes a model of 27 layers"),
     ("deepseek2", {"qk_rope_head_dim": 31}, "'qk_rope_head_dim' is 31"),
     ("deepseek2", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' .* cannot be represented"),
-    ("deepseek2", {"routed_scaling_factor": 0}, "'routed_scaling_factor' is 0"),
+    ("deepseek2", {"routed_scaling_factor": 0}, "'routed_scaling_factor' is 0.0"),
     ("deepseek3", {"n_group": 3}, "'n_group' is 3, but 8 experts do not fall"),
     ("mamba", {"use_bias": True}, "'use_bias' is True"),
     ("mamba", {"expand": 3}, "'expand' is 3"),
