@@ -6,7 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from converter.checkpoints.quantized.awq import read_awq
+from converter.checkpoints.quantized.compressed_tensors import read_compressed_tensors
 from converter.checkpoints.quantized.fp8 import read_fp8
+from converter.checkpoints.quantized.gptq import read_gptq
 from converter.checkpoints.quantized.mxfp4 import read_mxfp4
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
@@ -15,8 +18,11 @@ from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 
 METHODS: dict[str, Callable[[Parts], None]] = {
+    "awq": read_awq,
+    "compressed-tensors": read_compressed_tensors,
     "fbgemm_fp8": read_fp8,
     "fp8": read_fp8,
+    "gptq": read_gptq,
     "mxfp4": read_mxfp4,
 }
 """``quant_method`` and what takes its parts and gives weights."""

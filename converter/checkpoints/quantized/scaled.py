@@ -84,9 +84,8 @@ def take_scaled(
     Raises:
         CheckpointError: a part is missing, or the scales' shape is no grid over the codes.
     """
-    scale_types = FLOATS if parts.get(name) is None or sizes is None else (*FLOATS, *EXPONENTS)
     codes = parts.take(name, scale_name, CODES)
-    scale = parts.take(scale_name, name, scale_types)
+    scale = parts.take(scale_name, name, (*FLOATS, *EXPONENTS) if sizes else FLOATS)
     block = _block(codes.shape, padded := _padded(codes.shape, scale.shape), sizes)
     if block is None:
         of_blocks = f" and blocks of {sizes[0]} × {sizes[1]}" if sizes else ""

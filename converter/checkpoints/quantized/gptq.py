@@ -1,0 +1,80 @@
+"""GPTQ: integers packed down the columns of a transposed matrix.
+
+    X.qweight  I32 (in / codes per word, out)      X.scales  (groups, out)
+    X.qzeros   I32 (groups, out / codes per word)  X.g_idx   I32 (in,): the group of each input, with act-order
+
+    weight[o, i] = (code[i, o] - zero[g[i], o]) * scale[g[i], o]
+
+The first version of the format stores zero points less one (``checkpoint_format: gptq``, and where nothing is said);
+``gptq_v2`` stores them as they are. https://github.com/ModelCloud/GPTQModel, ``nn_modules/qlinear``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from converter.checkpoints.quantized.integers import IntegerTensor
+from converter.checkpoints.quantized.packed import WORD, words
+from converter.checkpoints.quantized.parts import FLOATS, Parts
+from converter.checkpoints.source_file import quoted
+from converter.errors import CheckpointError
+
+_LESS_ONE = {"gptq": True, "gptq_v2": False}
+
+
+def read_gptq(parts: Parts) -> None:
+    """Put each ``X.qweight`` and what belongs to it together as ``X.weight``, out × in.
+
+    Raises:
+        CheckpointError: a variant that is not read, a part is missing, or their shapes do not fit.
+    """
+    bits = parts.setting("bits", None, 2, 3, 4, 8)
+    spoken = "checkpoint_format" if parts.settings.get("checkpoint_format") is not None else "format"
+    version = parts.setting(spoken, "gptq", *_LESS_ONE)
+    ordered = parts.setting("desc_act", False, True, False)
+    asked = group_size(parts)
+    for base in parts.bases(".qweight"):
+        name = f"{base}.qweight"
+        codes = parts.take(name, name, ("I32",), None, None)
+        height, rows = codes.shape
+        columns = height * WORD // bits
+        size = columns if asked == -1 else asked
+        groups = math.ceil(columns / size) if size else 0
+        scales = parts.take(f"{base}.scales", name, FLOATS, groups, rows)
+        zeros = parts.take(f"{base}.qzeros", name, ("I32",), groups, words(rows, bits))
+        order = None
+        if ordered or parts.get(f"{base}.g_idx") is not None:
+            order = parts.take(f"{base}.g_idx", name, ("I32",), columns)
+        if not rows or not columns or height * WORD % bits:
+            raise parts.refused(
+                name, f"has shape {quoted(codes.shape)}, which {bits} bits do not fill; download it again"
+            )
+        parts.give(
+            IntegerTensor(
+                f"{base}.weight", "I32", (rows, columns), codes, scales, zeros, order, bits, size,
+                less_one=_LESS_ONE[version], down_columns=True,
+            ),
+            name,
+        )  # fmt: skip
+    refuse_remaining(parts)
+
+
+def group_size(parts: Parts) -> int:
+    """``group_size``: columns of a group, or -1 for the whole row.
+
+    Raises:
+        CheckpointError: it is neither.
+    """
+    size = parts.settings.get("group_size", 128)
+    if type(size) is not int or (size < 1 and size != -1):
+        raise CheckpointError(
+            f"{parts.config}: group_size in quantization_config is {quoted(size)}, expected a positive number or -1"
+        )
+    return size
+
+
+def refuse_remaining(parts: Parts) -> None:
+    """Refuse the parts of a weight whose codes are missing."""
+    for ending in (".qzeros", ".scales", ".g_idx"):
+        for base in parts.bases(ending):
+            raise parts.refused(f"{base}{ending}", f"has no {base}.qweight beside it; download the checkpoint again")
