@@ -1,4 +1,4 @@
-"""Arcee's AFM: Llama with a squared ReLU instead of the gate."""
+"""Arcee (AFM): Llama with a feed-forward of two projections and a squared ReLU between them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from converter.metadata import KeyValue
 class Arcee(Llama):
     classes = ("ArceeForCausalLM",)
     arch = "arcee"
-    defaults: ClassVar = {"hidden_act": "relu2", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5}
+    defaults: ClassVar = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "relu2"}
     activations = ("relu2",)
 
     def key_values(self) -> list[KeyValue]:
-        for name in ("attention_bias", "mlp_bias"):
-            self.config.one_of(name, False, None)
+        self.config.one_of("attention_bias", False, None)
+        self.config.one_of("mlp_bias", False, None)
         return super().key_values()
 
     def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.config.integer("intermediate_size")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.up_proj", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, inner))
+        width, hidden = self.embedding_length, self.feed_forward_length
+        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.up_proj.weight", (hidden, width))
+        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.down_proj.weight", (width, hidden))

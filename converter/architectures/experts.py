@@ -52,13 +52,12 @@ def sigmoid_choice(config: Hyperparameters, arch: str, experts: int) -> list[Key
     Raises:
         ArchitectureError: the factor is not positive, or the experts do not fall into such groups.
     """
-    if not config.number("routed_scaling_factor") > 0:
-        raise ArchitectureError(
-            f"config.json: 'routed_scaling_factor' is {config.get('routed_scaling_factor')!r}, a positive number expected"
-        )
+    factor = config.number("routed_scaling_factor")
+    if not factor > 0:
+        raise ArchitectureError(f"config.json: 'routed_scaling_factor' is {factor}, a positive number expected")
     pairs = [
         uint32(f"{arch}.expert_gating_func", SIGMOID),
-        float32(f"{arch}.expert_weights_scale", config.number("routed_scaling_factor")),
+        float32(f"{arch}.expert_weights_scale", factor),
         boolean(f"{arch}.expert_weights_norm", config.flag("norm_topk_prob")),
     ]
     groups, used = config.integer("n_group"), config.integer("topk_group")

@@ -46,3 +46,14 @@ class Glm4(Llama):
         width, hidden = self.embedding_length, self.config.integer("intermediate_size")
         yield self.tensor(f"{target}.ffn_up.weight", f"{source}.gate_up_proj.weight", (2 * hidden, width))
         yield self.tensor(f"{target}.ffn_down.weight", f"{source}.down_proj.weight", (width, hidden))
+
+
+class Glm(Glm4):
+    """GLM-4 of 2024, saved for transformers' own class: norms only before the sublayers."""
+
+    classes = ("GlmForCausalLM",)
+    arch = "chatglm"
+    takes_head_dim = False
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from Llama.block(self, target, source)

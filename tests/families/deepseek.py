@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from checkpoint_layouts import config_with, fused
+from checkpoint_layouts import config_with, fused, spread_choice
 from variation import Variation
 
 LATENT = {
@@ -33,13 +33,6 @@ def yarn(**parameters: float) -> dict[str, Any]:
             **parameters,
         }
     }
-
-
-def spread_choice(model: Any) -> None:
-    """The bias that only the choice of experts sees is a buffer of zeros."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("e_score_correction_bias"):
-            buffer.normal_(0, 0.3)
 
 
 VARIATIONS = [

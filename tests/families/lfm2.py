@@ -1,8 +1,6 @@
 """LFM2, dense and with experts."""
 
-from typing import Any
-
-from checkpoint_layouts import config_with, fused
+from checkpoint_layouts import config_with, fused, spread_choice
 from variation import Variation
 
 LFM2 = {
@@ -22,13 +20,6 @@ EXPERTS = {
     "num_dense_layers": 1,
     "intermediate_size": 320,
 }
-
-
-def spread_choice(model: Any) -> None:
-    """The bias that only the choice of experts sees is a buffer of zeros."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("expert_bias"):
-            buffer.normal_(0, 0.3)
 
 
 VARIATIONS = [

@@ -72,6 +72,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("lfm2", {"conv_bias": True}, "'conv_bias' is True"),
     ("lfm2moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
     ("lfm2moe", {"routed_scaling_factor": 2.0}, "'routed_scaling_factor' is 2.0"),
+    ("hunyuan-moe", {"moe_topk": [2, 3]}, r"'moe_topk' is \[2, 3\], the same number for each layer expected"),
+    ("hunyuan-moe", {"num_shared_expert": 2}, "'num_shared_expert' is 2"),
+    ("dots1", {"num_key_value_heads": 2}, "'num_key_value_heads' is 2"),
+    ("dots1", {"attention_bias": True}, "'attention_bias' is True"),
+    ("seed-oss", {"attention_out_bias": True}, "'attention_out_bias' is True"),
+    ("arcee", {"mlp_bias": True}, "'mlp_bias' is True"),
+    ("glm", {"head_dim": 32}, "'head_dim' is 32"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
