@@ -1,4 +1,4 @@
-"""GPTBigCode, Arcee, Seed-OSS and Jais 2."""
+"""GPTBigCode, Arcee, Seed-OSS, Jais 2 and Apertus."""
 
 from variation import Variation
 
@@ -32,6 +32,14 @@ VARIATIONS = [
         "jais2-tied-unbiased",
         "Jais2Config",
         SMALL | {"num_key_value_heads": 4, "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": True},
+    ),
+    Variation("apertus", "ApertusConfig", SMALL | {"num_key_value_heads": 2, "dtype": "float32"}),
+    Variation(
+        "apertus-tied-biased",
+        "ApertusConfig",
+        SMALL
+        | {"num_key_value_heads": 1, "dtype": "float32", "attention_bias": True, "tie_word_embeddings": True}
+        | {"rope_parameters": {"rope_type": "default", "rope_theta": 12000000.0}},
     ),
 ]
 
