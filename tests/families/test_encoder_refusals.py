@@ -21,6 +21,15 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("bert", {"num_attention_heads": 5}, "hidden_size 256 is not a multiple of num_attention_heads 5"),
     ("distilbert", {"activation": "relu"}, "'activation' is 'relu'"),
     ("roberta", {"pad_token_id": 300}, "'max_position_embeddings' is 256, more than 301 expected"),
+    ("modern-bert", {"norm_bias": True}, "'norm_bias' is True"),
+    ("modern-bert", {"mlp_bias": True}, "'mlp_bias' is True"),
+    ("modern-bert", {"attention_bias": True}, "'attention_bias' is True"),
+    ("modern-bert", {"hidden_activation": "relu"}, "'hidden_activation' is 'relu'"),
+    ("modern-bert", {"layer_types": ["full_attention"]}, "'layer_types' is .*, a list of 4"),
+    ("modern-bert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "of full_attention is 'yarn'"),
+    ("modern-bert", {"rope_parameters": 7}, "rope parameters are 7, an object for each layer type expected"),
+    ("modern-bert", {"rope_scaling": {"rope_type": "linear"}}, "rope scaling of full_attention is {'rope_type'"),
+    ("modern-bert", {"rope_parameters": None, "local_rope_theta": None}, "'local_rope_theta' is None, a positive"),
 ]
 
 #: Modules behind the transformer or configurations of the pooling, and what the message must say.

@@ -74,7 +74,7 @@ def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:
     assert_near(llama_cpp_embeddings.text_embedding(file, TOKENS), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta"])
+@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta", "modern-bert"])
 def test_bytes(name: str, tmp_path: Path) -> None:
     """Against llama.cpp's two steps."""
     model = write_encoder(tmp_path / "model", name)
