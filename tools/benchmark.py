@@ -14,13 +14,14 @@ import sysconfig
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import prod
 from pathlib import Path
 
 import click
 import numpy as np
 
-from converter.quants import QUANT_TYPES, QuantType, ggml
+from converter.quants import QUANT_TYPES, ggml
 
 TILE_ROWS, ROW_LENGTH = 512, 2048  # a tile of 4 MB of float32
 THREADS, TILES_EACH = 2, 8
@@ -48,32 +49,39 @@ def main() -> None:
 def kernels(names: tuple[str, ...], rounds: int) -> None:
     """Quantizers of NAMES (default: all kernels of our own) beside ggml's C, in GB/s of float32 read.
 
-    The first column is the time of the first call, which compiles the kernel.
+    The first column is the time of the first call, which compiles the kernel; types that heed an importance matrix
+    come a second time with one.
     """
     chosen = names or [name for name, quant in QUANT_TYPES.items() if quant.module is not None]
-    rows = (np.random.default_rng(0).standard_normal((TILE_ROWS, ROW_LENGTH)) * 0.02).astype(np.float32)
+    random = np.random.default_rng(0)
+    rows = (random.standard_normal((TILE_ROWS, ROW_LENGTH)) * 0.02).astype(np.float32)
+    importance = (random.standard_normal(ROW_LENGTH) ** 2).astype(np.float32)
     copies = [rows.copy() for _ in range(THREADS)]
     click.echo(
-        f"{'type':8}{'first call':>12}{'ggml':>8}{'ours':>8}{'ratio':>8}{f'{THREADS} threads':>11}{'dequantize':>12}"
+        f"{'type':19}{'first call':>10}{'ggml':>8}{'ours':>8}{'ratio':>8}{f'{THREADS} threads':>11}{'dequantize':>12}"
     )
+    jobs = [(name, weights) for weights in (None, importance) for name in chosen]
     with ThreadPoolExecutor(THREADS) as pool:
-        for name in chosen:
+        for name, weights in jobs:
             quant = QUANT_TYPES[name]
+            if weights is not None and quant.ignores_importance:
+                continue
             outs = [np.zeros((TILE_ROWS, quant.row_bytes(ROW_LENGTH)), np.uint8) for _ in range(2 + THREADS)]
+            quantize = partial(quant.quantize, importance=weights)
 
-            def several(tile: np.ndarray, out: np.ndarray, quant: QuantType = quant) -> None:
+            def several(tile: np.ndarray, out: np.ndarray, quantize: Callable[..., object] = quantize) -> None:
                 for _ in range(TILES_EACH):
-                    quant.quantize(tile, out)
+                    quantize(tile, out)
 
             start = time.perf_counter()
-            quant.quantize(rows, outs[0])
+            quantize(rows, outs[0])
             first = time.perf_counter() - start
             seconds = best_seconds(
                 {
-                    "ggml": lambda quant=quant, out=outs[1]: ggml.quantize(quant.ggml_type, rows, out),  # type: ignore[misc]
-                    "ours": lambda quant=quant, out=outs[0]: quant.quantize(rows, out),  # type: ignore[misc]
+                    "ggml": partial(ggml.quantize, quant.ggml_type, rows, outs[1], weights),
+                    "ours": partial(quantize, rows, outs[0]),
                     "both": lambda outs=outs[2:], several=several: list(pool.map(several, copies, outs)),  # type: ignore[misc]
-                    "back": lambda quant=quant, out=outs[0]: quant.dequantize(out),  # type: ignore[misc]
+                    "back": partial(quant.dequantize, outs[0]),
                 },
                 rounds,
             )
@@ -81,8 +89,9 @@ def kernels(names: tuple[str, ...], rounds: int) -> None:
                 raise click.ClickException(f"{name}: bytes differ from ggml's")
             speed = {key: rows.nbytes / value / 1e9 for key, value in seconds.items()}
             together = speed["both"] * THREADS * TILES_EACH
+            label = name if weights is None else f"{name}, importance"
             click.echo(
-                f"{name:8}{first * 1000:>9.0f} ms{speed['ggml']:>8.2f}{speed['ours']:>8.2f}"
+                f"{label:19}{first * 1000:>7.0f} ms{speed['ggml']:>8.3f}{speed['ours']:>8.2f}"
                 f"{speed['ours'] / speed['ggml']:>7.1f}x{together:>11.2f}{speed['back']:>12.2f}"
             )
 
