@@ -251,7 +251,7 @@ def prepare(
     from converter.checkpoints import open_checkpoint
     from converter.model_card import general_key_values
     from converter.plan import lay_out
-    from converter.recipes import choose_types
+    from converter.recipes import ModelFacts, Overrides, choose_types
     from converter.vocabs import prove as prove_vocabulary
     from converter.vocabs import read_vocabulary
 
@@ -276,7 +276,8 @@ def prepare(
         *vocabulary.key_values(),
     ]
     files = [(str(identity.path), identity.size, identity.mtime_ns) for identity in checkpoint.files]
-    plan = lay_out(metadata, targets, choose_types(method, targets, pure=pure), files, LOAD_DTYPES[torch_dtype])
+    types = choose_types(method, targets, ModelFacts.of(family.arch, own), Overrides(pure=pure))
+    plan = lay_out(metadata, targets, types, files, LOAD_DTYPES[torch_dtype])
     return Prepared(checkpoint, family.arch, plan, warnings)
 
 

@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-def quantize(source: Path, target: Path, file_type: int, *, pure: bool = False) -> None:
-    """The second of the two steps: ``llama_model_quantize`` on an f32 GGUF."""
+def quantize(
+    source: Path,
+    target: Path,
+    file_type: int,
+    *,
+    importance: Mapping[str, NDArray[np.float32]] | None = None,
+    tensor_types: Mapping[str, int] | None = None,
+    prune_layers: list[int] | None = None,
+    **settings: object,
+) -> None:
+    """The second of the two steps: ``llama_model_quantize`` on a GGUF.
+
+    Args:
+        source: f32 GGUF.
+        target: the file to write.
+        file_type: llama.cpp's file type.
+        importance: by tensor, one weight for each column (of each expert).
+        tensor_types: ggml's type by regular expression.
+        prune_layers: numbers of blocks to leave out.
+        settings: further fields of ``llama_model_quantize_params``.
+    """
     import llama_cpp
 
     silence()
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = file_type
     parameters.nthread = 2
-    parameters.pure = pure
+    for name, value in settings.items():
+        setattr(parameters, name, value)
+    if importance is not None:
+        weights = {name: np.ascontiguousarray(values.reshape(-1), np.float32) for name, values in importance.items()}
+        entries = (llama_cpp.llama_model_imatrix_data * (len(weights) + 1))()
+        for entry, (name, values) in zip(entries, weights.items(), strict=False):
+            entry.name, entry.size = name.encode(), values.size
+            entry.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+        parameters.imatrix = entries
+    if tensor_types is not None:
+        patterns = (llama_cpp.llama_model_tensor_override * (len(tensor_types) + 1))()
+        for pattern, (text, kind) in zip(patterns, tensor_types.items(), strict=False):
+            pattern.pattern, pattern.type = text.encode(), kind
+        parameters.tt_overrides = patterns
+    if prune_layers is not None:
+        parameters.prune_layers = (ctypes.c_int32 * (len(prune_layers) + 1))(*prune_layers, -1)
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
     assert code == 0, f"llama_model_quantize failed on {source}"
 

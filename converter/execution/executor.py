@@ -9,11 +9,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, OutputError
 from converter.execution.journal import Journal, sync
-from converter.execution.tile import NotFinite, describe_not_finite, encode_tile
+from converter.execution.tile import Importance, NotFinite, describe_not_finite, encode_tile
 from converter.plan import Plan, Tile
 
 #: Seconds between two flushes of finished tiles to the disk and the journal.
@@ -32,6 +36,7 @@ def execute(
     *,
     threads: int,
     progress: Progress,
+    importance: Importance = MappingProxyType({}),
 ) -> None:
     """Write every tile that the journal doesn't name as finished.
 
@@ -45,6 +50,7 @@ def execute(
         journal: where finished tiles are recorded; started for this plan.
         threads: workers, at least 1.
         progress: told of each finished tile, from the calling thread.
+        importance: weights of columns, as :func:`encode_tile` takes them.
 
     Raises:
         CheckpointError: the source cannot be read or holds weights that are not finite.
@@ -62,7 +68,8 @@ def execute(
     def work() -> None:
         try:
             while not stop.is_set() and (item := next_tile()) is not None:
-                write_tile(plan, item[1], sources, descriptor, data_start)
+                encoded = encode_tile(plan, item[1], sources, importance)
+                write_tile(plan, item[1], encoded, descriptor, data_start)
                 done.put(item)
         except BaseException:
             stop.set()
@@ -103,10 +110,10 @@ def execute(
             raise CheckpointError(describe_not_finite(sources[error.source])) from None
 
 
-def write_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor], descriptor: int, data_start: int) -> None:
-    """Encode one tile and write it at its place."""
+def write_tile(plan: Plan, tile: Tile, encoded: NDArray[np.uint8], descriptor: int, data_start: int) -> None:
+    """Write a tile's bytes at their place."""
     planned = plan.tensors[tile.tensor]
-    remaining = encode_tile(plan, tile, sources).reshape(-1).data
+    remaining = encoded.reshape(-1).data
     position = data_start + planned.offset + tile.start * planned.row_bytes
     while remaining:
         try:

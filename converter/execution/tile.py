@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, ConversionError
 from converter.plan import Plan, Tile
 from converter.quants import QUANT_TYPES
+
+Importance = Mapping[str, NDArray[np.float32]]
 
 #: Scattered rows are read run by run where runs are at least this long, otherwise with the rows between them.
 RUN_BYTES = 1 << 14
@@ -25,16 +28,34 @@ class NotFinite(ConversionError):
         self.source = source
 
 
-def encode_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.uint8]:
+def encode_tile(
+    plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor], importance: Importance = MappingProxyType({})
+) -> NDArray[np.uint8]:
     """The bytes of a tile, shape (rows, row_bytes).
+
+    Args:
+        plan: the plan.
+        tile: which rows of it.
+        sources: source tensors by name.
+        importance: by target tensor, float32 weights of its columns, shape (matrices, row_length); the rows of each
+            matrix of a stack have their own.
 
     Raises:
         NotFinite: a source weight is NaN or infinite.
         ConversionError: a weight is too large for the type; names the tensor and what to use instead.
     """
     planned = plan.tensors[tile.tensor]
-    encoded = QUANT_TYPES[planned.type].quantize(read_tile(plan, tile, sources))
-    overflowed = QUANT_TYPES[planned.type].overflowed(encoded)
+    kind, weights = QUANT_TYPES[planned.type], importance.get(planned.target.name)
+    rows = read_tile(plan, tile, sources)
+    if weights is None:
+        encoded = kind.quantize(rows)
+    else:
+        encoded = np.empty((len(rows), planned.row_bytes), np.uint8)
+        height = planned.target.rows // len(weights)
+        for matrix in range(tile.start // height, (tile.stop - 1) // height + 1):
+            within = slice(max(matrix * height - tile.start, 0), (matrix + 1) * height - tile.start)
+            kind.quantize(rows[within], encoded[within], weights[matrix])
+    overflowed = kind.overflowed(encoded)
     if overflowed:
         raise ConversionError(
             f"{planned.target.name}: {overflowed} weights or scales exceed float16's largest number 65504, on which "

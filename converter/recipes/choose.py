@@ -1,0 +1,232 @@
+"""From a method to the type of each tensor."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from converter.architectures.target import TargetTensor
+from converter.errors import RecipeError
+from converter.metadata import KeyValue
+from converter.quants import QUANT_TYPES
+from converter.recipes import rules
+from converter.recipes.methods import Method
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the rules ask about a model, read from its key-values.
+
+    Attributes:
+        arch: ``general.architecture``.
+        blocks: number of blocks.
+        heads: query heads.
+        kv_heads: key-value heads.
+        experts: routed experts of a block, 0 for dense models.
+    """
+
+    arch: str
+    blocks: int
+    heads: int
+    kv_heads: int
+    experts: int
+
+    @classmethod
+    def of(cls, arch: str, metadata: Iterable[KeyValue]) -> ModelFacts:
+        """Read a header's key-values; per-layer lists count with their first entry, as in llama.cpp."""
+        values = {pair.key: pair.value for pair in metadata}
+
+        def number(key: str, default: int) -> int:
+            value = values.get(f"{arch}.{key}", default)
+            return int(value[0] if isinstance(value, list) else value)
+
+        heads = number("attention.head_count", 0)
+        return cls(
+            arch,
+            number("block_count", 0),
+            heads,
+            number("attention.head_count_kv", heads),
+            number("expert_count", 0),
+        )
+
+    @property
+    def sharing(self) -> int:
+        return self.heads // self.kv_heads if self.kv_heads else 0
+
+    @property
+    def seventy_billion(self) -> bool:
+        blocks, grouped = rules.SEVENTY_BILLION.get(self.arch, (0, False))
+        return blocks > 0 and self.blocks == blocks and (not grouped or self.heads != self.kv_heads)
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What a user decides instead of the method.
+
+    Attributes:
+        tensor_types: (regular expression searched in a tensor's name, type), the first match counts.
+        output_type: type of the output matrix.
+        embedding_type: type of the token embeddings.
+        leave_output: keep the output matrix as it is in the source's precision.
+        pure: one type for every matrix.
+    """
+
+    tensor_types: tuple[tuple[str, str], ...] = ()
+    output_type: str | None = None
+    embedding_type: str | None = None
+    leave_output: bool = False
+    pure: bool = False
+
+
+def choose_types(
+    method: Method,
+    tensors: Sequence[TargetTensor],
+    facts: ModelFacts,
+    overrides: Overrides | None = None,
+    *,
+    importance: bool = False,
+) -> list[str]:
+    """The type of each tensor, in order.
+
+    Args:
+        method: what the user asked for.
+        tensors: all tensors of the model.
+        facts: of the model.
+        overrides: what the user decides instead.
+        importance: whether an importance matrix is given.
+
+    Returns:
+        Names of ``QUANT_TYPES``, one for each tensor.
+
+    Raises:
+        RecipeError: a type that an override names does not exist.
+    """
+    chooser = _Chooser(method, tensors, facts, overrides or Overrides(), importance)
+    chosen = {tensor.name: chooser.type_of(tensor) for tensor in sorted(tensors, key=_block_order)}
+    return [chosen[tensor.name] for tensor in tensors]
+
+
+def needs_importance(method: Method, name: str, type_name: str) -> bool:
+    """Whether a tensor of that type is useless without importance weights."""
+    if name in (*rules.EMBEDDINGS, "output.weight"):
+        return False
+    return type_name in rules.NEED_IMPORTANCE | rules.NEED_IMPORTANCE_IN.get(method.name, frozenset())
+
+
+def _block_order(tensor: TargetTensor) -> tuple[int, bytes]:
+    """llama.cpp's order: what belongs to no block first, then block by block, by name."""
+    match = re.match(r"blk\.(\d+)\.", tensor.name)
+    return (int(match[1]) if match else -1, tensor.name.encode())
+
+
+class _Chooser:
+    """The rules at work; counts the tensors of each category it has seen."""
+
+    def __init__(
+        self, method: Method, tensors: Sequence[TargetTensor], facts: ModelFacts, overrides: Overrides, importance: bool
+    ) -> None:
+        self.method = method
+        self.facts = facts
+        self.overrides = overrides
+        self.importance = importance
+        self.tied = all(tensor.name != "output.weight" for tensor in tensors)
+        self.values = sum(category(tensor.name) == "attn_v" for tensor in tensors)
+        self.seen: Counter[str] = Counter()
+        for _, type_name in overrides.tensor_types:
+            known_type(type_name)
+
+    def type_of(self, tensor: TargetTensor) -> str:
+        overrides, kind = self.overrides, category(tensor.name)
+        if not quantizable(tensor) or (kind == "output" and overrides.leave_output):
+            return "f32"
+        named = next((kind for pattern, kind in overrides.tensor_types if re.search(pattern, tensor.name)), None)
+        if kind == "token_embd" and overrides.embedding_type and not (tensor.name != rules.EMBEDDINGS[0] and named):
+            return known_type(overrides.embedding_type)
+        if kind == "output" and overrides.output_type:
+            return known_type(overrides.output_type)
+        if QUANT_TYPES[self.method.type].block_size == 1:
+            return self.method.type
+        if named is None:
+            named = self.method.type if overrides.pure else self.by_rules(tensor, kind)
+        return fitting(known_type(named), tensor.row_length)
+
+    def by_rules(self, tensor: TargetTensor, kind: str) -> str:
+        """The type by the method's mix."""
+        if kind == "output" or (self.tied and kind == "token_embd"):
+            return self.output_type(tensor)
+        if self.method.name == "mxfp4_moe":
+            return "mxfp4" if len(tensor.shape) == 3 and tensor.shape[0] > 1 else "q8_0"
+        at = self.situation(tensor, kind)
+        self.seen[kind] += 1
+        listed = rules.RULES.get(self.method.name, {}).get(kind, ())
+        chosen = next((name for name, condition in listed if condition(at)), self.method.type)
+        if self.method.name in rules.WITHOUT_COMMON_RULES:
+            return chosen
+        if kind in ("attn_v", "attn_k") and self.facts.experts == 8:
+            return "q8_0"
+        if kind == "attn_v" and self.facts.seventy_billion and chosen in ("q3_k", "q4_k"):
+            return "q5_k"
+        return chosen
+
+    def output_type(self, tensor: TargetTensor) -> str:
+        """The matrix that makes the logits: 6 bits at least, in most methods."""
+        if self.overrides.output_type:
+            return known_type(self.overrides.output_type)
+        divides = tensor.row_length % QUANT_TYPES[self.method.type].block_size == 0
+        if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.arch in rules.FALCON or not divides:
+            return "q8_0"
+        listed = rules.RULES.get(self.method.name, {}).get("output")
+        return listed[0][0] if listed else "q6_k"
+
+    def situation(self, tensor: TargetTensor, kind: str) -> rules.Situation:
+        order = self.seen[kind]
+        layer = order
+        if self.facts.experts > 1 and kind.startswith("ffn_"):
+            layer = _block_order(tensor)[0]
+        return rules.Situation(
+            order=order,
+            layer=layer,
+            layers=self.values if kind == "attn_v" else self.facts.blocks,
+            sharing=self.facts.sharing,
+            experts=self.facts.experts,
+            falcon=self.facts.arch in rules.FALCON,
+            importance=self.importance,
+        )
+
+
+def category(name: str) -> str:
+    """The category of a tensor by its name; empty for those no rule speaks of."""
+    if name == "output.weight":
+        return "output"
+    if name in rules.EMBEDDINGS:
+        return "token_embd"
+    return next((kind for part, kind in rules.CATEGORIES if part in name), "")
+
+
+def quantizable(tensor: TargetTensor) -> bool:
+    """Whether a tensor takes the method's type at all; the others stay float32."""
+    name = tensor.name
+    if tensor.rows <= 1 or not name.endswith("weight") or name in rules.NEVER_QUANTIZED_NAMES:
+        return False
+    return not any(part in name for part in rules.NEVER_QUANTIZED)
+
+
+def fitting(chosen: str, row_length: int) -> str:
+    """The chosen type, or the one that takes over for rows that its blocks do not divide, at last f16."""
+    if row_length % QUANT_TYPES[chosen].block_size:
+        chosen = rules.NARROWER.get(chosen, chosen)
+    return chosen if row_length % QUANT_TYPES[chosen].block_size == 0 else "f16"
+
+
+def known_type(name: str) -> str:
+    """The type of that name, in any case.
+
+    Raises:
+        RecipeError: no such type.
+    """
+    lower = name.lower()
+    if lower not in QUANT_TYPES:
+        raise RecipeError(f"tensor type {name!r} does not exist; types are {', '.join(QUANT_TYPES)}")
+    return lower
