@@ -1,0 +1,127 @@
+"""``convert imatrix``: measure how much each column of the weights matters, combine what was measured, print it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from converter.errors import UsageError
+
+if TYPE_CHECKING:
+    from converter.imatrix import ImportanceMatrix
+
+
+@click.command()
+@click.option("--model", metavar="PATH", help="GGUF file, or a checkpoint's directory, which is converted first.")
+@click.option("--text", "texts", multiple=True, metavar="FILE", help="Text to run, in UTF-8; may be repeated.")
+@click.option("--output", metavar="FILE", help="File to write: llama.cpp's format by suffix, .gguf or .dat.")
+@click.option(
+    "--chunk-size",
+    "--context",
+    "chunk_size",
+    type=click.IntRange(1),
+    help="Tokens of a chunk, run together; with --combine, of a .dat file's chunks.  [default: 512 or the context]",
+)
+@click.option("--chunks", type=click.IntRange(1), help="Chunks to run at most.  [default: all of the text]")
+@click.option("--threads", type=click.IntRange(1), help="Threads to compute with.  [default: the processors]")
+@click.option("--process-output", is_flag=True, help="Include output.weight, which is left out otherwise.")
+@click.option("--save-every", type=click.IntRange(1), default=10, show_default=True, help="Chunks between two savings.")
+@click.option("--combine", multiple=True, metavar="FILE", help="Add up files that exist, without a model; repeat it.")
+@click.option("--show", metavar="FILE", help="Print a table of a file's tensors.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.pass_context
+def imatrix(context: click.Context, /, **options: Any) -> None:
+    """Collect an importance matrix: run a model on text and sum its squared activations.
+
+    \b
+        convert imatrix --model ./my-model --text calibration.txt --output imatrix.gguf
+
+    A run that was interrupted goes on where it last saved when the same command is given again.
+    """
+    above = context.parent.params if context.parent is not None else {}
+    quiet = options.pop("quiet") or above.get("quiet", False)
+    asked = [name for name in ("model", "combine", "show") if options[name]]
+    if len(asked) != 1:
+        found = " and ".join(f"--{name}" for name in asked) or "none of them"
+        raise UsageError(f"one of --model, --combine and --show is expected, {found} is given")
+    show, files = options.pop("show"), options.pop("combine")
+    if show:
+        print_table(Path(show))
+        return
+    if options["output"] is None:
+        raise UsageError("--output is missing; convert imatrix --help shows an example")
+    if files:
+        matrix = combine_files(files, Path(options["output"]), options["chunk_size"], overwrite=options["overwrite"])
+    elif not options["texts"]:
+        raise UsageError("--text is missing; convert imatrix --help shows an example")
+    else:
+        matrix = run(**options, quiet=quiet)
+    if not quiet:
+        print_summary(Path(options["output"]), matrix)
+
+
+def run(*, quiet: bool, **options: Any) -> ImportanceMatrix:
+    """Collect with a bar in tokens."""
+    from tqdm import tqdm
+
+    from converter.imatrix import Progress, collect
+
+    with tqdm(unit="token", unit_scale=True, dynamic_ncols=True, file=sys.stderr, disable=quiet, delay=1e-9) as bar:
+
+        def show(progress: Progress) -> None:
+            if bar.total is None:
+                bar.reset(progress.total)
+                bar.initial = bar.n = progress.done
+            bar.update(progress.done - bar.n)
+
+        return collect(**options, progress=show)
+
+
+def combine_files(files: tuple[str, ...], output: Path, chunk_size: int | None, *, overwrite: bool) -> ImportanceMatrix:
+    """Write the sum of several files."""
+    from converter.imatrix import combine, read_imatrix
+    from converter.imatrix.matrix import CHUNK_SIZE
+    from converter.pipeline import check_output
+
+    check_output(output, overwrite=overwrite)
+    matrix = combine([read_imatrix(file, chunk_size or CHUNK_SIZE) for file in files])
+    matrix.write(output)
+    return matrix
+
+
+def print_summary(output: Path, matrix: ImportanceMatrix) -> None:
+    """What was made, in one line."""
+    click.echo(
+        f"{output} is {output.stat().st_size / 1e6:.2f} MB: {len(matrix.entries)} tensors, measured on "
+        f"{matrix.chunk_count:,} chunks of {matrix.chunk_size} tokens"
+    )
+
+
+def print_table(file: Path) -> None:
+    """Each tensor with its columns, how many rows were summed, their mean square and the share of dead columns."""
+    from converter.imatrix import read_imatrix
+
+    matrix = read_imatrix(file)
+    click.echo(
+        f"{file}: {matrix.chunk_count:,} chunks of {matrix.chunk_size} tokens from {', '.join(matrix.datasets) or '?'}"
+    )
+    width = max(len(name) for name in matrix.entries)
+    click.echo(f"{'tensor':<{width}}  {'columns':>12}  {'rows':>12}  {'mean square':>11}  {'zero columns':>12}")
+    for name in sorted(matrix.entries, key=in_order):
+        entry = matrix.entries[name]
+        seen = entry.importance[entry.counts > 0]
+        columns = " × ".join(str(size) for size in entry.sums.shape if size > 1)
+        unused = int((entry.counts == 0).sum())
+        note = f"  {unused} of {len(entry.counts)} experts without data" if unused else ""
+        mean, zero = (seen.mean(), (seen == 0).mean()) if seen.size else (0, 1)
+        click.echo(f"{name:<{width}}  {columns:>12}  {entry.counts.sum():>12,}  {mean:>11.4g}  {zero:>12.2%}{note}")
+
+
+def in_order(name: str) -> list[tuple[int, str]]:
+    """Sorts layer 10 after layer 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
