@@ -7,7 +7,7 @@ Layouts and arithmetic: ``quantize_row_*_K_ref`` and, with importance, ``quantiz
 from __future__ import annotations
 
 from converter.quants.kernel import Source, Target, block_kernel
-from converter.quants.lanes import Lanes, column
+from converter.quants.lanes import Lanes, column, mapped
 from converter.quants.scales import (
     ALL_ZERO,
     WITH_IMPORTANCE,
@@ -48,7 +48,7 @@ def quantize_q2_k(x: Source, out: Target) -> Lanes:
     found = search_affine(x, elements, weights, 3, Candidates(-0.5, 0.1, 16), absolute=True)
     halves = zip(found.scale.halves(), found.minimum.halves(), strict=True)
     shared = [spread(numbers, 15) for pair in halves for numbers in pair]
-    _store_q2_k(out, shared, elements, [found.quants(values, 3) for values in elements])
+    _store_q2_k(out, shared, elements, mapped(lambda values: found.quants(values, 3), elements))
     return found.unfit
 
 
@@ -58,7 +58,7 @@ def quantize_q2_k_weighted(x: Source, out: Target) -> Lanes:
     weights = importance_weights(x, elements, lambda squares: squares / 256.0)
     found = search_affine(x, elements, weights, 3, WITH_IMPORTANCE)
     shared, misfit = searched(x, found, weights, 15)
-    _store_q2_k(out, shared, elements, [found.quants(values, 3) for values in elements])
+    _store_q2_k(out, shared, elements, mapped(lambda values: found.quants(values, 3), elements))
     return found.unfit.any() | misfit.any()
 
 
@@ -73,8 +73,7 @@ def _store_q2_k(out: Target, shared: list[Shared], elements: list[Lanes], found:
         scales.append(Shared(scale.bits, nibbles & 15).sizes())
         minima.append(Shared(minimum.bits, nibbles >> 4).sizes())
     step, shift = joined(scales), joined(minima)
-    quants = [_final(values + shift, step, 0, 3, before) for values, before in zip(elements, found, strict=True)]
-    rows = rows_of_bytes(quants)
+    rows = rows_of_bytes(mapped(lambda values, before: _final(values + shift, step, 0, 3, before), elements, found))
     for block in range(2):
         _store_pairs(out, 84 * block + 16, rows[16 * block : 16 * block + 16])
 
@@ -109,14 +108,13 @@ def quantize_q3_k_weighted(x: Source, out: Target) -> Lanes:
     bits = half(outer.scale)
     integers = [outer.quants(values, 32) - 32 for values in numbers]
     shared = [Shared(bits.lane(block), column(integers, block)) for block in range(2)]
-    _store_q3_k(out, shared, elements, [inner.quants(values, 4) for values in elements])
+    _store_q3_k(out, shared, elements, mapped(lambda values: inner.quants(values, 4), elements))
     return inner.scale.is_finite().inverted().any() | outer.scale.is_number().inverted().any()
 
 
 def _store_q3_k(out: Target, shared: list[Shared], elements: list[Lanes], found: list[Lanes]) -> None:
     step = joined([scales.sizes() for scales in shared])
-    quants = [_final(values, step, -4, 3, before) for values, before in zip(elements, found, strict=True)]
-    rows = rows_of_bytes(quants)
+    rows = rows_of_bytes(mapped(lambda values, before: _final(values, step, -4, 3, before), elements, found))
     for block, scales in enumerate(shared):
         at, mine = 110 * block, rows[16 * block : 16 * block + 16]
         for row in range(2):
@@ -143,7 +141,7 @@ def _quantize_affine(x: Source, out: Target, bits: int, candidates: Candidates) 
     halves = zip(found.scale.halves(), found.minimum.halves(), strict=True)
     shared = [spread(numbers, 63) for pair in halves for numbers in pair]
     shared = [Shared(scales.bits, scales.integers.at_most(63)) for scales in shared]
-    _store_affine(out, bits, shared, elements, [found.quants(values, 2**bits - 1) for values in elements])
+    _store_affine(out, bits, shared, elements, mapped(lambda values: found.quants(values, 2**bits - 1), elements))
     return found.unfit
 
 
@@ -152,7 +150,7 @@ def _quantize_affine_weighted(x: Source, out: Target, bits: int) -> Lanes:
     weights = importance_weights(x, elements, lambda squares: squares * 2.0 / 256.0)
     found = search_affine(x, elements, weights, 2**bits - 1, WITH_IMPORTANCE)
     shared, misfit = searched(x, found, weights, 63)
-    _store_affine(out, bits, shared, elements, [found.quants(values, 2**bits - 1) for values in elements])
+    _store_affine(out, bits, shared, elements, mapped(lambda values: found.quants(values, 2**bits - 1), elements))
     return found.unfit.any() | misfit.any()
 
 
@@ -160,7 +158,7 @@ def _store_affine(out: Target, bits: int, shared: list[Shared], elements: list[L
     sizes = [scales.sizes() for scales in shared]
     step, shift = joined(sizes[::2]), joined(sizes[1::2])
     highest = 2**bits - 1
-    quants = [_final(values + shift, step, 0, highest, before) for values, before in zip(elements, found, strict=True)]
+    quants = mapped(lambda values, before: _final(values + shift, step, 0, highest, before), elements, found)
     rows, size = rows_of_bytes(quants), 16 + 32 * bits
     for block in range(2):
         at, mine = block * size, rows[8 * block : 8 * block + 8]
@@ -221,7 +219,7 @@ def _quantize_q6_k(x: Source, out: Target, elements: list[Lanes], weights: list[
     out.store(192, shared.integers.bytes())
     out.store(208, shared.bits)
     step = shared.sizes()
-    quants = [_final(values, step, -32, 31, found.quants(values, 32)) for values in elements]
+    quants = mapped(lambda values: _final(values, step, -32, 31, found.quants(values, 32)), elements)
     rows = rows_of_bytes([any_scale.where(values, 0) for values in quants])
     _store_pairs(out, 128, [row >> 4 for row in rows])
     for part in range(2):

@@ -7,7 +7,7 @@ that the processor has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -323,6 +323,32 @@ def loop(builder: Any, times: Any) -> Iterator[Any]:
     index.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_unsigned("!=", following, times), body, after)
     builder.position_at_end(after)
+
+
+def mapped(function: Callable[..., Lanes], *vectors: Sequence[Lanes]) -> list[Lanes]:
+    """``function`` of the first vector of each sequence, of the second of each, and so on.
+
+    The vectors pass through memory, so that four calls are compiled and not as many as there are vectors: a multiple
+    of four.
+    """
+    builder, count = vectors[0][0].builder, len(vectors[0])
+
+    def array_of(kind: Any) -> Any:
+        with builder.goto_entry_block():
+            return builder.alloca(kind, size=count)
+
+    arrays = [array_of(sequence[0].value.type) for sequence in vectors]
+    for array, sequence in zip(arrays, vectors, strict=True):
+        for index, vector in enumerate(sequence):
+            builder.store(vector.value, builder.gep(array, [_I32(index)]))
+    results: Any = None
+    with loop(builder, _I32(count // 4)) as four:
+        for step in range(4):
+            index = builder.add(builder.mul(four, _I32(4)), _I32(step))
+            result = function(*[Lanes(builder, builder.load(builder.gep(array, [index]))) for array in arrays]).value
+            results = results or array_of(result.type)
+            builder.store(result, builder.gep(results, [index]))
+    return [Lanes(builder, builder.load(builder.gep(results, [_I32(index)]))) for index in range(count)]
 
 
 def _square_root(builder: Any, kind: Any) -> Any:

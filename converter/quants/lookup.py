@@ -10,7 +10,7 @@ from functools import reduce
 from itertools import pairwise
 
 from converter.quants.kernel import Source, Target, block_kernel
-from converter.quants.lanes import Lanes, Variable
+from converter.quants.lanes import Lanes, Variable, mapped
 from converter.quants.scales import first_largest
 from converter.quants.simple import half
 from converter.quants.super_blocks import importance_weights, joined, packed, rows_of_bytes, sub_blocks, total
@@ -66,7 +66,7 @@ def _quantize_iq4_nl(x: Source, out: Target, elements: list[Lanes], weights: lis
     """Sixteen blocks of 32. Bytes of each: float16 scale, 16 of nibbles, the first half of a block in the low ones."""
     scale = _search_scale(x, elements, weights)
     bits, inverse = half(scale), _inverse(scale)
-    rows = rows_of_bytes([_nearest_index(inverse * values) for values in elements])
+    rows = rows_of_bytes(mapped(lambda values: _nearest_index(inverse * values), elements))
     for block, row in enumerate(rows):
         out.store(18 * block, bits.lane(block))
         out.store(18 * block + 2, packed(row.halves(), 4))
@@ -107,7 +107,7 @@ def _quantize_iq4_xs(x: Source, out: Target, elements: list[Lanes], weights: lis
         even, odd = numbers.pick(range(0, 8, 2)), numbers.pick(range(1, 8, 2))
         out.store(136 * block + 4, ((even & 15) | ((odd & 15) << 4)).bytes())
     inverse = joined(inverses)
-    rows = rows_of_bytes([_nearest_index(inverse * values) for values in elements])
+    rows = rows_of_bytes(mapped(lambda values: _nearest_index(inverse * values), elements))
     for sub_block, row in enumerate(rows):
         out.store(136 * (sub_block // 8) + 8 + 16 * (sub_block % 8), packed(row.halves(), 4))
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.quants.kernel import Source, Target, block_kernel
-from converter.quants.lanes import Lanes, Variable, side_by_side, transposed
+from converter.quants.lanes import Lanes, Variable, mapped, side_by_side, transposed
 from converter.quants.scales import WITH_IMPORTANCE, search_affine, search_symmetric
 from converter.quants.simple import half
 from converter.quants.super_blocks import packed, rows_of_bytes, sub_blocks
@@ -46,12 +46,12 @@ def _quantize(x: Source, out: Target, bits: int, with_minimum: bool) -> Lanes:
         levels = 2**bits - 1
         affine = search_affine(x, elements, weights, levels, WITH_IMPORTANCE)
         numbers, unfit = [affine.scale, affine.minimum.negated()], affine.unfit
-        quants = [affine.quants(values, levels) for values in elements]
+        quants = mapped(lambda values: affine.quants(values, levels), elements)
     else:
         levels = 2 ** (bits - 1)
         symmetric = search_symmetric(x, elements, weights, levels)
         numbers, unfit = [symmetric.scale], symmetric.scale.is_number().inverted()
-        quants = [symmetric.quants(values, levels) for values in elements]
+        quants = mapped(lambda values: symmetric.quants(values, levels), elements)
     rows, size = rows_of_bytes(quants), 4 * bits + 2 * len(numbers)
     for place, number in enumerate(numbers):
         unfit = unfit | number.is_number().inverted()
