@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from converter.checkpoints.quantized.fp8 import drop_activation_scales, refuse_unscaled
+from converter.checkpoints.quantized.fp8 import drop_activation_scales
 from converter.checkpoints.quantized.integers import IntegerTensor
 from converter.checkpoints.quantized.mxfp4 import BLOCK, Mxfp4Tensor
 from converter.checkpoints.quantized.nvfp4 import Nvfp4Tensor
@@ -65,7 +65,6 @@ def read_compressed_tensors(parts: Parts) -> None:
             _give_fp4(parts, f"{base}.weight")
     for base in parts.bases(".weight_scale"):
         _give_scaled(parts, f"{base}.weight", schemes)
-    refuse_unscaled(parts)
 
 
 def _give_integers(parts: Parts, name: str, schemes: list[Scheme]) -> None:

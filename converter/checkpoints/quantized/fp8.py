@@ -6,7 +6,6 @@ Despite its name ``weight_scale_inv`` is multiplied with, as ``weight_scale`` is
 
 from __future__ import annotations
 
-from converter.checkpoints.floats import STORED_FLOAT8
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.quantized.scaled import take_scaled
 from converter.checkpoints.source_file import quoted
@@ -38,7 +37,6 @@ def read_fp8(parts: Parts) -> None:
             if ending == "_scale" and not name.endswith(".weight") and (weight is None or weight.dtype in _PLAIN):
                 continue  # a parameter of the model that happens to be called a scale
             parts.give(take_scaled(parts, name, base + ending, None, sizes), name)
-    refuse_unscaled(parts)
 
 
 _PLAIN = ("F32", "F16", "BF16", "F64")
@@ -48,14 +46,6 @@ def drop_activation_scales(parts: Parts) -> None:
     for ending in OF_ACTIVATIONS:
         for base in parts.bases(ending):
             parts.take_any(base + ending)
-
-
-def refuse_unscaled(parts: Parts) -> None:
-    """Refuse FP8 tensors that no scale was found for."""
-    for name in parts.bases(""):
-        tensor = parts.get(name)
-        if tensor is not None and tensor.dtype in STORED_FLOAT8:
-            raise parts.refused(name, f"is of type {tensor.dtype} and has no scale beside it; download it again")
 
 
 def _block_sizes(parts: Parts) -> tuple[int, int] | None:

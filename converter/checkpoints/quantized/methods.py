@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from converter.checkpoints.floats import STORED_FLOAT8
 from converter.checkpoints.quantized.awq import read_awq
+from converter.checkpoints.quantized.bitsandbytes import read_bitsandbytes
 from converter.checkpoints.quantized.compressed_tensors import read_compressed_tensors
 from converter.checkpoints.quantized.fp8 import read_fp8
 from converter.checkpoints.quantized.gptq import read_gptq
@@ -19,6 +21,7 @@ from converter.errors import CheckpointError
 
 METHODS: dict[str, Callable[[Parts], None]] = {
     "awq": read_awq,
+    "bitsandbytes": read_bitsandbytes,
     "compressed-tensors": read_compressed_tensors,
     "fbgemm_fp8": read_fp8,
     "fp8": read_fp8,
@@ -26,6 +29,8 @@ METHODS: dict[str, Callable[[Parts], None]] = {
     "mxfp4": read_mxfp4,
 }
 """``quant_method`` and what takes its parts and gives weights."""
+
+_CODES = ("I8", "U8", "I32")
 
 
 def dequantized(
@@ -50,6 +55,8 @@ def dequantized(
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path}: quantization_config is {quoted(settings)}, expected an object")
     method = settings.get("quant_method")
+    if method is None and True in (settings.get("load_in_4bit"), settings.get("load_in_8bit")):
+        method = "bitsandbytes"  # which did not name itself at first
     if not isinstance(method, str) or method not in METHODS:
         raise CheckpointError(
             f"{path}: quant_method in quantization_config is {quoted(method)}, which is not read; expected one of "
@@ -57,6 +64,10 @@ def dequantized(
         )
     parts = Parts(path, settings, tensors)
     METHODS[method](parts)
+    for name in parts.bases(""):
+        tensor = tensors[name]
+        if tensor.dtype in STORED_FLOAT8 or (tensor.dtype in _CODES and name.endswith(".weight")):
+            raise parts.refused(name, f"is of type {tensor.dtype} and has no scale beside it; download it again")
     return parts.tensors()
 
 
