@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from converter.quants.kernel import Source
-from converter.quants.lanes import Lanes, Variable
+from converter.quants.lanes import Lanes, Variable, mapped
 
 ALL_ZERO = 1e-15  # GROUP_MAX_EPS: magnitudes below count as zero
 _ROUNDED_SAFELY = 2.0**21
@@ -261,19 +261,24 @@ class _Refinement:
 
     def improve(self, x: Source, lowest: int, highest: int, among_positive: bool) -> None:
         """Five times, move each quant to where the scale of all others puts it, if that lessens the loss."""
+
+        def better(values: Lanes, weight: Lanes, quant: Lanes) -> Lanes:
+            products, squares, now = self.products.get(), self.squares.get(), quant.floats()
+            other_products = products - weight * values * now
+            other_squares = squares - weight * now * now
+            quotient = values * other_squares / other_products
+            moved = quotient.nearest_integer().at_most(highest).at_least(lowest)
+            new_products = other_products + weight * values * moved.floats()
+            new_squares = other_squares + weight * moved.floats() * moved.floats()
+            gain = new_products * new_products * squares > products * products * new_squares
+            gain = gain & (other_products > 0.0) & (new_squares > 0.0) & moved.equals(quant).inverted()
+            if among_positive:
+                gain = gain & (other_squares > 0.0)
+            self.products.set(gain.where(new_products, products))
+            self.squares.set(gain.where(new_squares, squares))
+            return gain.where(moved & self.kept, quant)
+
         with x.repeat(5):
-            for values, weight, quant in zip(self.elements, self.weights, self.quants, strict=True):
-                products, squares, now = self.products.get(), self.squares.get(), quant.get().floats()
-                other_products = products - weight * values * now
-                other_squares = squares - weight * now * now
-                quotient = values * other_squares / other_products
-                moved = quotient.nearest_integer().at_most(highest).at_least(lowest)
-                new_products = other_products + weight * values * moved.floats()
-                new_squares = other_squares + weight * moved.floats() * moved.floats()
-                gain = new_products * new_products * squares > products * products * new_squares
-                gain = gain & (other_products > 0.0) & (new_squares > 0.0) & moved.equals(quant.get()).inverted()
-                if among_positive:
-                    gain = gain & (other_squares > 0.0)
-                quant.set(gain.where(moved & self.kept, quant.get()))
-                self.products.set(gain.where(new_products, products))
-                self.squares.set(gain.where(new_squares, squares))
+            quants = mapped(better, self.elements, self.weights, [quant.get() for quant in self.quants])
+            for variable, quant in zip(self.quants, quants, strict=True):
+                variable.set(quant)
