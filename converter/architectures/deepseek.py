@@ -17,6 +17,7 @@ from converter.architectures.experts import (
     expert_counts,
     expert_key_values,
     expert_stacks,
+    leading_dense,
     shared_expert,
     sigmoid_choice,
 )
@@ -129,6 +130,12 @@ class DeepseekV2(Llama):
             uint32(f"{arch}.rope.dimension_count", self.rotary_dim),
             *latent_rope(self.rope, arch),
             uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
+            *self.expert_key_values(),
+        ]
+
+    def expert_key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        return [
             uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
             uint32(f"{arch}.expert_shared_count", config.integer("n_shared_experts")),
             *expert_key_values(arch, self.expert_counts),
@@ -233,6 +240,60 @@ class DeepseekV3(DeepseekV2):
     def choice_bias(self, target: str, source: str) -> Iterator[TargetTensor]:
         bias = f"{source}.gate.e_score_correction_bias"
         yield self.tensor(f"{target}.exp_probs_b.bias", bias, (self.expert_counts[0],))
+
+
+class Glm4MoeLite(DeepseekV3):
+    """GLM-4.7 Flash: DeepSeek V3's layers, the dense ones named in a list."""
+
+    classes = ("Glm4MoeLiteForCausalLM",)
+    defaults: ClassVar = {
+        **DeepseekV3.defaults,
+        "max_position_embeddings": 202752,
+        "rms_norm_eps": 1e-5,
+        "first_k_dense_replace": 1,
+        "n_routed_experts": 64,
+        "num_experts_per_tok": 4,
+        "q_lora_rank": 768,
+        "qk_nope_head_dim": 192,
+        "v_head_dim": 256,
+        "moe_intermediate_size": 1536,
+        "routed_scaling_factor": 1.8,
+        "n_group": 1,
+        "topk_group": 1,
+    }
+
+    @property
+    def dense_layers(self) -> int:
+        return leading_dense(self.config, self.arch, 1)
+
+
+class Youtu(DeepseekV3):
+    """Youtu-LLM: DeepSeek V3's attention without experts."""
+
+    classes = ("YoutuForCausalLM",)
+    defaults: ClassVar = {
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu",
+        "kv_lora_rank": 512,
+        "q_lora_rank": 1536,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "rope_interleave": True,
+        "tie_word_embeddings": True,
+    }
+
+    @property
+    def dense_layers(self) -> int:
+        return self.config.integer("num_hidden_layers")
+
+    def expert_key_values(self) -> list[KeyValue]:
+        """What llama.cpp insists on though no layer has experts."""
+        return [
+            uint32(f"{self.arch}.expert_feed_forward_length", self.feed_forward_length),
+            uint32(f"{self.arch}.expert_shared_count", 0),
+        ]
 
 
 def latent_rope(rope: Rope, arch: str) -> list[KeyValue]:

@@ -43,6 +43,25 @@ def expert_key_values(arch: str, counts: tuple[int, int]) -> list[KeyValue]:
     return [uint32(f"{arch}.expert_count", counts[0]), uint32(f"{arch}.expert_used_count", counts[1])]
 
 
+def leading_dense(config: Hyperparameters, arch: str, usual: int) -> int:
+    """How many first layers have no experts, from ``mlp_layer_types``; ``usual`` where config.json has none.
+
+    Raises:
+        ArchitectureError: a dense layer follows one with experts.
+    """
+    layers = config.integer("num_hidden_layers")
+    kinds = config.get("mlp_layer_types")
+    if kinds is None:
+        return usual
+    dense = kinds.count("dense") if isinstance(kinds, list) else 0
+    if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
+        raise ArchitectureError(
+            f"config.json: 'mlp_layer_types' is {kinds!r}, but llama.cpp runs {arch} only with all 'dense' of {layers} "
+            "layers before all 'sparse'"
+        )
+    return dense
+
+
 def sigmoid_choice(config: Hyperparameters, arch: str, experts: int) -> list[KeyValue]:
     """How experts are weighed and chosen where a sigmoid turns the router's outputs into probabilities.
 

@@ -22,6 +22,8 @@ LATENT = {
 LITE = LATENT | {"q_lora_rank": None}
 V3 = LATENT | {"n_group": 4, "topk_group": 2}
 
+DENSE = {name: value for name, value in LATENT.items() if "expert" not in name and "moe" not in name}
+
 
 def yarn(**parameters: float) -> dict[str, Any]:
     return {
@@ -66,6 +68,20 @@ VARIATIONS = [
         },
         adjust=spread_choice,
         rewrite=config_with(head_dim=None, qk_head_dim=None),
+    ),
+    Variation("glm4moelite", "Glm4MoeLiteConfig", V3 | {"first_k_dense_replace": None}, adjust=spread_choice),
+    Variation(
+        "glm4moelite-fused-tied",
+        "Glm4MoeLiteConfig",
+        V3 | {"mlp_layer_types": ["dense", "dense", "sparse"], "tie_word_embeddings": True, "q_lora_rank": None},
+        adjust=spread_choice,
+        rewrite=fused,
+    ),
+    Variation("youtu", "YoutuConfig", DENSE),
+    Variation(
+        "youtu-untied-yarn",
+        "YoutuConfig",
+        DENSE | yarn(mscale=1.0, mscale_all_dim=1.0) | {"tie_word_embeddings": False, "q_lora_rank": None},
     ),
 ]
 

@@ -1,6 +1,6 @@
-"""EXAONE 4: the small one without windows, the large one with windows in three layers of four."""
+"""EXAONE 4 and its mixture of experts: the small one without windows, the large one with windows in three layers of four."""
 
-from checkpoint_layouts import config_with
+from checkpoint_layouts import config_with, fused, spread_choice
 from variation import Variation
 
 SMALL = {
@@ -25,6 +25,15 @@ LARGE = {
     "intermediate_size": 96,
     "sliding_window": 24,
 }
+EXPERTS = {
+    "num_hidden_layers": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 320,
+    "sliding_window": 24,
+    "num_experts": 8,
+    "num_experts_per_tok": 3,
+    "moe_intermediate_size": 96,
+}
 
 VARIATIONS = [
     Variation("exaone4", "Exaone4Config", SMALL),
@@ -39,5 +48,29 @@ VARIATIONS = [
         "Exaone4Config",
         LARGE | {"sliding_window_pattern": 3},
         rewrite=config_with(layer_types=None),
+    ),
+    Variation("exaone-moe", "ExaoneMoeConfig", EXPERTS, adjust=spread_choice),
+    Variation(
+        "exaone-moe-fused-tied",
+        "ExaoneMoeConfig",
+        EXPERTS
+        | {
+            "tie_word_embeddings": True,
+            "n_group": 4,
+            "topk_group": 2,
+            "num_shared_experts": 2,
+            "mlp_layer_types": ["dense", "dense", "sparse", "sparse"],
+            "rope_parameters": LLAMA3,
+            "num_key_value_heads": 1,
+        },
+        adjust=spread_choice,
+        rewrite=fused,
+    ),
+    Variation(
+        "exaone-moe-pattern",
+        "ExaoneMoeConfig",
+        EXPERTS | {"head_dim": 32, "sliding_window_pattern": 2},
+        adjust=spread_choice,
+        rewrite=config_with(layer_types=None, mlp_layer_types=None),
     ),
 ]

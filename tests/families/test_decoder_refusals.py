@@ -79,6 +79,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("seed-oss", {"attention_out_bias": True}, "'attention_out_bias' is True"),
     ("arcee", {"mlp_bias": True}, "'mlp_bias' is True"),
     ("glm", {"head_dim": 32}, "'head_dim' is 32"),
+    ("exaone-moe", {"sliding_window": None}, "'sliding_window' is None"),
+    ("exaone-moe", {"mlp_layer_types": ["sparse", "dense"] * 2}, "'mlp_layer_types' is .* only with all 'dense'"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
