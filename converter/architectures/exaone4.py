@@ -67,7 +67,7 @@ class Exaone4(Llama):
 
 
 class ExaoneMoe(SigmoidExperts):
-    """K-EXAONE: norms before the sublayers, windows whatever the number of layers, experts behind dense first layers."""
+    """K-EXAONE: norms before the sublayers, windows in any number of layers, experts behind dense first ones."""
 
     classes = ("ExaoneMoeForCausalLM", "ExaoneMoEForCausalLM")
     arch = "exaone-moe"

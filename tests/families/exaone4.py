@@ -1,4 +1,4 @@
-"""EXAONE 4 and its mixture of experts: the small one without windows, the large one with windows in three layers of four."""
+"""EXAONE 4, small without windows, large with windows in three layers of four, and its mixture of experts."""
 
 from checkpoint_layouts import config_with, fused, spread_choice
 from variation import Variation
