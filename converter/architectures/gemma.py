@@ -28,22 +28,25 @@ class Gemma(Llama):
     activations: ClassVar[tuple[str, ...]] = ("gelu_pytorch_tanh", "gelu")
     rotates_neighbours = False
     takes_frequency_factors = False
+    #: Values of ``use_bidirectional_attention`` that llama.cpp runs in this arch.
+    bidirectional: ClassVar[tuple[bool | None, ...]] = (False, None)
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("attention_bias", False, None)
-        self.config.one_of("use_bidirectional_attention", False, None)
+        self.config.one_of("use_bidirectional_attention", *self.bidirectional)
         return super().key_values()
 
     def tensors(self) -> Iterator[TargetTensor]:
         yield from self.frequency_factors()
-        yield from self.model("model", (self.vocab_size, self.embedding_length))
+        yield from self.model("model.", (self.vocab_size, self.embedding_length))
         require_tied(self, "model.embed_tokens.weight", "lm_head.weight")
 
-    def model(self, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        yield self.tensor("token_embd.weight", f"{source}.embed_tokens.weight", shape)
+    def model(self, prefix: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        """All but an output matrix; ``prefix`` is what the source's names begin with."""
+        yield self.tensor("token_embd.weight", f"{prefix}embed_tokens.weight", shape)
         for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{source}.layers.{index}")
-        yield self.norm("output_norm", f"{source}.norm", self.embedding_length)
+            yield from self.block(f"blk.{index}", f"{prefix}layers.{index}")
+        yield self.norm("output_norm", f"{prefix}norm", self.embedding_length)
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         width = self.embedding_length

@@ -35,7 +35,7 @@ class Gemma2(Gemma):
     activation = "hidden_activation"
     activations = GELUS
     #: Layers by which llama.cpp knows the 27B model, which it scales queries by hidden_size / heads for.
-    layers_of_27b: ClassVar[int] = 46
+    layers_of_27b: ClassVar[int | None] = 46
 
     @property
     def period(self) -> int:

@@ -35,7 +35,7 @@ class Gemma3(Gemma2):
     }
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
     norms_heads = True
-    layers_of_27b = 62
+    layers_of_27b: ClassVar[int | None] = 62
 
     @property
     def period(self) -> int:
@@ -84,11 +84,11 @@ class Gemma3(Gemma2):
         return [float32(f"{self.arch}.final_logit_softcapping", cap)]
 
     def tensors(self) -> Iterator[TargetTensor]:
-        yield from self.with_output("model", "lm_head")
+        yield from self.with_output("model.", "lm_head")
 
-    def with_output(self, source: str, output: str) -> Iterator[TargetTensor]:
+    def with_output(self, prefix: str, output: str) -> Iterator[TargetTensor]:
         shape = (self.vocab_size, self.embedding_length)
-        yield from self.model(source, shape)
+        yield from self.model(prefix, shape)
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
         if not self.config.flag("tie_word_embeddings") or f"{output}.weight" in self.sources:
             yield self.tensor("output.weight", f"{output}.weight", shape)
@@ -118,6 +118,6 @@ class Gemma3Multimodal(Gemma3):
     def tensors(self) -> Iterator[TargetTensor]:
         # The published files name the parts as the first releases of transformers did.
         if "language_model.model.embed_tokens.weight" in self.sources:
-            yield from self.with_output("language_model.model", "language_model.lm_head")
+            yield from self.with_output("language_model.model.", "language_model.lm_head")
         else:
-            yield from self.with_output("model.language_model", "lm_head")
+            yield from self.with_output("model.language_model.", "lm_head")

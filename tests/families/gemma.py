@@ -116,4 +116,16 @@ VARIATIONS = [
     ),
 ]
 
+SENTENCES = GEMMA3 | {"use_bidirectional_attention": True, "num_hidden_layers": 7}
+
+ENCODERS = [
+    gemma("embedding-gemma", "Gemma3TextConfig", SENTENCES, model="AutoModel"),
+    gemma(
+        "embedding-gemma-pattern",
+        "Gemma3TextConfig",
+        SENTENCES | {"num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]},
+        model="AutoModel",
+    ),
+]
+
 BYTES = ["gemma2"]

@@ -14,6 +14,8 @@ from converter.errors import ArchitectureError
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
+#: What makes EmbeddingGemma of Gemma 3.
+TEXTS = {"architectures": ["Gemma3TextModel"], "use_bidirectional_attention": True}
 #: GPT-OSS's own rope.
 YARN = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
 
@@ -63,6 +65,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "rope scaling of sliding_attention is 'linear', but llama.cpp runs gemma3 only with default",
     ),
     ("gemma3", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "scaling of full_attention is 'yarn'"),
+    ("gemma3", {"architectures": ["Gemma3TextModel"]}, "'use_bidirectional_attention' is False, .* only with True"),
+    ("gemma3", TEXTS | {"layer_types": ["full_attention"] * 7}, "'layer_types' has no sliding_attention"),
     ("gemma3-multimodal", {"text_config": None}, "'text_config' is None"),
     ("bloom", {"apply_residual_connection_post_layernorm": True}, "'apply_residual_connection_post_layernorm' is True"),
     ("bloom", {"n_head": 3}, "hidden_size 128, num_attention_heads 3"),
