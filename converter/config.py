@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from converter.errors import UsageError
+
+if TYPE_CHECKING:
+    from converter.recipes import Overrides
 
 
 class Section(BaseModel):
@@ -30,6 +34,56 @@ class ModelSection(Section):
     model_kwargs: ModelKwargs = Field(default_factory=ModelKwargs)
 
 
+class Recipe(Section):
+    """What to decide instead of the method, tensor by tensor; the fields of ``converter.recipes.Overrides``."""
+
+    tensor_types: dict[str, str] = Field(default_factory=dict)
+    output_type: str | None = None
+    embedding_type: str | None = None
+    leave_output: bool = False
+    pure: bool = False
+    include_weights: list[str] = Field(default_factory=list)
+    exclude_weights: list[str] = Field(default_factory=list)
+    override_kv: list[str] = Field(default_factory=list)
+    prune_layers: list[int] = Field(default_factory=list)
+
+    def overrides(self, options: Mapping[str, Any]) -> Overrides:
+        """This recipe with the command line's options before it.
+
+        Raises:
+            UsageError: a type, an expression or a value that is none.
+        """
+        from converter.recipes import Overrides
+
+        typed = [_assignment(text) for text in options["tensor_type"]]
+        layers = _numbers(options["prune_layers"]) if options["prune_layers"] else self.prune_layers
+        return Overrides(
+            tensor_types=(*typed, *self.tensor_types.items()),
+            output_type=options["output_type"] or self.output_type,
+            embedding_type=options["embedding_type"] or self.embedding_type,
+            leave_output=options["leave_output"] or self.leave_output,
+            pure=options["pure"] or self.pure,
+            include_weights=options["include_weights"] or tuple(self.include_weights),
+            exclude_weights=options["exclude_weights"] or tuple(self.exclude_weights),
+            override_kv=(*self.override_kv, *options["override_kv"]),
+            prune_layers=tuple(layers),
+        )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    pattern, equals, name = text.rpartition("=")
+    if not (pattern and equals and name):
+        raise UsageError(f"--tensor-type {text!r} is not REGEX=TYPE")
+    return pattern, name
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--prune-layers {text!r} is not a list of block numbers such as 3,4,5") from None
+
+
 class Configuration(Section):
     """A conversion as a file.
 
@@ -40,6 +94,9 @@ class Configuration(Section):
         output_format: the container.
         batch_size: windows of text at a time in a full verification.
         verbose: print every tensor, and tracebacks.
+        imatrix: importance matrices, added up.
+        calibrate: texts to measure an importance matrix on first.
+        recipe: what to decide instead of the method.
     """
 
     model: ModelSection
@@ -48,6 +105,9 @@ class Configuration(Section):
     output_format: Literal["gguf", "safetensors", "pytorch"] = "gguf"
     batch_size: PositiveInt = 1
     verbose: bool = False
+    imatrix: list[str] = Field(default_factory=list)
+    calibrate: list[str] = Field(default_factory=list)
+    recipe: Recipe = Field(default_factory=Recipe)
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -57,9 +117,27 @@ def read_configuration(path: Path) -> Configuration:
         UsageError: the file is missing or no YAML mapping; a key or a value is unknown (with the nearest valid one),
             missing or of the wrong kind, each with its place in the file.
     """
-    import yaml
-
     from converter.recipes import find_method
+
+    configuration = read_section(path, Configuration)
+    try:
+        find_method(configuration.method)
+    except UsageError as error:
+        raise UsageError(f"{path}: method: {error}") from None
+    return configuration
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read and check a recipe; UsageError as :func:`read_configuration`."""
+    return read_section(path, Recipe)
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_section(path: Path, section: type[S]) -> S:
+    """A YAML file as a section, checked; UsageError with the place of the first mistake."""
+    import yaml
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -68,24 +146,22 @@ def read_configuration(path: Path) -> Configuration:
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: a mapping with model and method expected, {type(content).__name__} found")
+        expected = " and ".join(name for name, field in section.model_fields.items() if field.is_required())
+        raise UsageError(
+            f"{path}: a mapping with {expected or 'keys of a recipe'} expected, {type(content).__name__} found"
+        )
     try:
-        configuration = Configuration.model_validate(content)
+        return section.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error.errors()[0])}") from None
-    try:
-        find_method(configuration.method)
-    except UsageError as error:
-        raise UsageError(f"{path}: method: {error}") from None
-    return configuration
+        raise UsageError(f"{path}: {describe(error.errors()[0], section)}") from None
 
 
-def describe(problem: Any) -> str:
+def describe(problem: Any, root: type[Section]) -> str:
     """One sentence for the first of pydantic's errors: the place, what was found, what was expected."""
     *parents, last = problem["loc"]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section: Any = Configuration
+        section: Any = root
         for parent in parents:
             section = SECTIONS[str(parent)]
         return f"{place}: unknown key{nearest(str(last), list(section.model_fields))}"
@@ -102,7 +178,7 @@ def describe(problem: Any) -> str:
 
 
 #: Section that a key opens.
-SECTIONS: dict[str, type[Section]] = {"model": ModelSection, "model_kwargs": ModelKwargs}
+SECTIONS: dict[str, type[Section]] = {"model": ModelSection, "model_kwargs": ModelKwargs, "recipe": Recipe}
 
 
 def nearest(word: str, valid: list[str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +14,12 @@ from converter.errors import CheckpointError, OutputError, UsageError, Verificat
 
 if TYPE_CHECKING:
     from converter.checkpoints import Checkpoint
-    from converter.plan import Plan
-    from converter.recipes import Method
+    from converter.preparation import Prepared
+    from converter.recipes import Method, Overrides
     from converter.verification import Verification
 
 FORMATS = ("gguf", "safetensors", "pytorch")
 VERIFY_LEVELS = ("none", "load", "full")
-LOAD_DTYPES: Mapping[str, str | None] = {
-    "auto": None,
-    "float32": None,
-    "float16": "f16",
-    "bfloat16": "bf16",
-}
 #: Suffixes that promise another format than the one they are asked for with.
 SUFFIX_FORMATS = {".safetensors": "safetensors", ".bin": "pytorch", ".pt": "pytorch", ".pth": "pytorch"}
 
@@ -35,8 +29,8 @@ class Progress:
     """Where a conversion stands.
 
     Attributes:
-        stage: ``read``, ``write`` or ``verify``.
-        done: bytes of the output's tensors written so far.
+        stage: ``read``, ``calibrate``, ``write`` or ``verify``.
+        done: bytes of the output's tensors written so far, or tokens of the calibration run.
         total: all of them; 0 where the stage has no measure.
         item: the tensor or step at hand.
     """
@@ -80,16 +74,6 @@ class Result:
     verification: Verification | None = None
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """Everything known before the first weight is read."""
-
-    checkpoint: Checkpoint
-    arch: str
-    plan: Plan
-    warnings: list[str] = field(default_factory=list)
-
-
 def convert(
     model: str | Path,
     method: str,
@@ -98,7 +82,9 @@ def convert(
     output_format: str = "gguf",
     tokenizer: str | Path | None = None,
     pre: str | None = None,
-    pure: bool = False,
+    imatrix: Sequence[str | Path] = (),
+    calibrate: Sequence[str | Path] = (),
+    overrides: Overrides | None = None,
     threads: int | None = None,
     dry_run: bool = False,
     verify: str = "load",
@@ -117,7 +103,9 @@ def convert(
         output_format: ``gguf``.
         tokenizer: directory with the tokenizer's files, where they are not in ``model``.
         pre: name of llama.cpp's pre-tokenizer, overriding the one derived and proved.
-        pure: one type for every matrix.
+        imatrix: importance matrices, added up.
+        calibrate: texts on which an importance matrix is measured first; it is kept as ``<output>.imatrix.gguf``.
+        overrides: what the user decides instead of the method.
         threads: worker threads; by default one for each processor this process may use.
         dry_run: plan and prove, write nothing.
         verify: ``none``, ``load`` (llama.cpp loads it, tokenizes alike, generates) or ``full`` (logits compared with
@@ -134,18 +122,30 @@ def convert(
     Raises:
         ConversionError: one line that says what is wrong and what to do.
     """
-    from converter.recipes import find_method
+    from converter.preparation import LOAD_DTYPES, prepare
+    from converter.recipes import Overrides, find_method
 
     started = time.perf_counter()
     tell = progress or (lambda _: None)
     chosen = find_method(method)
-    check_choices(output_format, verify, threads, torch_dtype)
+    check_choices(output_format, verify, threads)
+    if torch_dtype not in LOAD_DTYPES:
+        raise UsageError(f"torch_dtype {torch_dtype!r} does not exist; choose {', '.join(LOAD_DTYPES)}")
     source = Path(model)
     target = output_path(output, source, chosen, output_format)
     check_output(target, overwrite=overwrite or dry_run)
+    if calibrate and not dry_run:
+        imatrix = [*imatrix, calibrated(source, calibrate, target, threads, tell)]
     tell(Progress("read", item=str(source)))
     prepared = prepare(
-        source, Path(tokenizer or source), chosen, pre=pre, pure=pure, prove=verify != "none", torch_dtype=torch_dtype
+        source,
+        Path(tokenizer or source),
+        chosen,
+        overrides or Overrides(),
+        [Path(path) for path in imatrix],
+        pre=pre,
+        prove=verify != "none",
+        torch_dtype=torch_dtype,
     )
     check_not_source(target, prepared.checkpoint)
     plan = prepared.plan
@@ -193,12 +193,33 @@ def convert(
     )
 
 
-def check_choices(output_format: str, verify: str, threads: int | None, torch_dtype: str) -> None:
+def calibrated(
+    model: Path, texts: Sequence[str | Path], target: Path, threads: int | None, tell: Callable[[Progress], None]
+) -> Path:
+    """Measure an importance matrix beside the output, unless one newer than the model and the texts is there."""
+    from converter.imatrix import collect
+
+    path = target.with_name(f"{target.name}.imatrix.gguf")
+    inputs = [*(model.iterdir() if model.is_dir() else [model]), *map(Path, texts)]
+    if path.exists() and all(one.exists() and one.stat().st_mtime < path.stat().st_mtime for one in inputs):
+        tell(Progress("calibrate", item=f"{path} is up to date"))
+        return path
+    collect(
+        model,
+        texts,
+        path,
+        threads=threads,
+        overwrite=True,
+        progress=lambda at: tell(Progress("calibrate", at.done, at.total)),
+    )
+    return path
+
+
+def check_choices(output_format: str, verify: str, threads: int | None) -> None:
     """Refuse values outside their lists; the command line has checked its own already."""
     for name, value, allowed in (
         ("output format", output_format, FORMATS),
         ("verify", verify, VERIFY_LEVELS),
-        ("torch_dtype", torch_dtype, LOAD_DTYPES),
     ):
         if value not in allowed:
             raise UsageError(f"{name} {value!r} does not exist; choose {', '.join(allowed)}")
@@ -243,44 +264,6 @@ def check_output(target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target}: exists already; pass --overwrite to replace it or choose another --output")
 
 
-def prepare(
-    source: Path, tokenizer: Path, method: Method, *, pre: str | None, pure: bool, prove: bool, torch_dtype: str
-) -> Prepared:
-    """Decide everything: open the checkpoint, find its family, read and prove the vocabulary, lay the file out."""
-    from converter.architectures import check_all_used, find_family
-    from converter.checkpoints import open_checkpoint
-    from converter.model_card import general_key_values
-    from converter.plan import lay_out
-    from converter.recipes import ModelFacts, Overrides, choose_types
-    from converter.vocabs import prove as prove_vocabulary
-    from converter.vocabs import read_vocabulary
-
-    checkpoint = open_checkpoint(source)
-    family = find_family(checkpoint.config)(checkpoint.config, checkpoint.tensors)
-    own = family.key_values()
-    targets = list(family.tensors())
-    check_all_used(family, targets)
-    warnings = family.warnings()
-    vocabulary = read_vocabulary(tokenizer, family.vocab_size, pre=pre)
-    if vocabulary.dropped:
-        warnings.append(f"added tokens without a row in the embedding are left out: {', '.join(vocabulary.dropped)}")
-    if prove:
-        proof = prove_vocabulary(vocabulary, tokenizer)
-        vocabulary = proof.vocabulary
-        warnings.extend(proof.limits)
-        if not proof.agreeing:
-            warnings.append(f"--pre {pre} overrides the tokenizer's proof: {proof.difference}")
-    metadata = [
-        *general_key_values(source, family.arch, targets, method.file_type),
-        *own,
-        *vocabulary.key_values(),
-    ]
-    files = [(str(identity.path), identity.size, identity.mtime_ns) for identity in checkpoint.files]
-    types = choose_types(method, targets, ModelFacts.of(family.arch, own), Overrides(pure=pure))
-    plan = lay_out(metadata, targets, types, files, LOAD_DTYPES[torch_dtype])
-    return Prepared(checkpoint, family.arch, plan, warnings)
-
-
 def write(
     prepared: Prepared,
     target: Path,
@@ -319,6 +302,7 @@ def write(
                 unfinished.journal,
                 threads=threads,
                 progress=wrote,
+                importance=prepared.importance,
             )
         except CheckpointError:
             unfinished.discard()

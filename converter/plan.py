@@ -66,12 +66,14 @@ class Plan:
         tensors: in the order of the file.
         source_files: path, size and modification time (ns) of each input; part of the plan's identity.
         load_dtype: ``f16`` or ``bf16`` to round the source's weights to that type before anything else, or None.
+        importance: digest of the importance weights that tensors are quantized with, or None.
     """
 
     metadata: tuple[KeyValue, ...]
     tensors: tuple[PlannedTensor, ...]
     source_files: tuple[tuple[str, int, int], ...] = ()
     load_dtype: str | None = None
+    importance: str | None = None
 
     @property
     def data_bytes(self) -> int:
@@ -106,6 +108,7 @@ def lay_out(
     types: Sequence[str],
     source_files: Sequence[tuple[str, int, int]] = (),
     load_dtype: str | None = None,
+    importance: str | None = None,
 ) -> Plan:
     """Give each tensor its place, one after the other, each aligned."""
     tensors, offset = [], 0
@@ -113,7 +116,7 @@ def lay_out(
         planned = PlannedTensor(target, type_name, offset)
         tensors.append(planned)
         offset = aligned(offset + planned.nbytes)
-    return Plan(tuple(metadata), tuple(tensors), tuple(source_files), load_dtype)
+    return Plan(tuple(metadata), tuple(tensors), tuple(source_files), load_dtype, importance)
 
 
 def aligned(nbytes: int) -> int:

@@ -30,7 +30,7 @@ def test_examples_run_as_their_first_line_says(here: Path, example: Path) -> Non
     command = example.read_text().splitlines()[0].split("convert ", 1)[1].split()
     outcome = convert(*command)
     assert outcome.code == 0, outcome.err
-    output = here / yaml.safe_load(example.read_text())["output_path"]
+    output = here / yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())["output_path"]
     assert str(output.name) in outcome.out
     assert "verified in " in outcome.out
     assert len(GGUFReader(output).tensors) == 39

@@ -9,7 +9,7 @@ import pytest
 from checkpoint_builder import write_model
 
 from converter import convert
-from converter.recipes import METHODS
+from converter.recipes import METHODS, Overrides
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -29,7 +29,7 @@ def check(model: Path, folder: Path, methods: list[str], *, pure: bool = False) 
     """Types and bytes of every tensor equal to those of the two steps, method by method."""
     f32 = convert(model, "f32", folder / "reference.gguf", verify="none").output
     for method in methods:
-        ours = convert(model, method, folder / f"{method}.gguf", pure=pure, verify="none").output
+        ours = convert(model, method, folder / f"{method}.gguf", overrides=Overrides(pure=pure), verify="none").output
         theirs = folder / "two-step.gguf"
         llama_cpp_oracle.quantize(f32, theirs, METHODS[method].file_type, pure=pure)
         assert llama_cpp_oracle.tensors(ours) == llama_cpp_oracle.tensors(theirs), method

@@ -42,18 +42,20 @@ def run(**options: Any) -> None:
 
 def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Arguments of ``converter.convert`` from the command line, the configuration behind it; and ``verbose``."""
+    from converter.config import Recipe, read_configuration, read_recipe
+
     settings = {
         "model": options["model"],
         "method": options["method"],
         "output": options["output"],
         "output_format": options["output_format"],
         "tokenizer": options["tokenizer"],
-        **{name: options[name] for name in ("pre", "pure", "threads", "dry_run", "verify", "overwrite")},
+        "imatrix": options["imatrix"],
+        "calibrate": options["calibrate"],
+        **{name: options[name] for name in ("pre", "threads", "dry_run", "verify", "overwrite")},
     }
-    verbose = options["verbose"]
+    verbose, recipe = options["verbose"], Recipe()
     if options["config"] is not None:
-        from converter.config import read_configuration
-
         file = read_configuration(Path(options["config"]))
         verbose = verbose or file.verbose
         behind = {
@@ -62,34 +64,50 @@ def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
             "output": file.output_path,
             "output_format": file.output_format,
             "tokenizer": file.model.tokenizer_name,
+            "imatrix": file.imatrix,
+            "calibrate": file.calibrate,
         }
-        settings |= {name: value for name, value in behind.items() if settings[name] is None}
+        settings |= {name: value for name, value in behind.items() if settings[name] in (None, ())}
+        recipe = file.recipe
         settings |= dict(file.model.model_kwargs) | {"batch_size": file.batch_size}
     for name in ("model", "method"):
         if settings[name] is None:
             raise UsageError(f"--{name} is missing; convert --help shows an example")
     settings["output_format"] = settings["output_format"] or "gguf"
+    if options["recipe"] is not None:
+        recipe = read_recipe(Path(options["recipe"]))
+    settings["overrides"] = recipe.overrides(options)
     return settings, verbose
 
 
+#: Unit of each stage that is measured.
+UNITS = {"write": "B", "calibrate": " tokens"}
+#: What a step of the other stages is introduced with.
+STEPS = {"read": "reading ", "calibrate": "calibrating: ", "verify": "verifying: "}
+
+
 class Bar:
-    """Progress on standard error: a line for each step, a bar in bytes for the weights."""
+    """Progress on standard error: a line for each step, a bar with rate and remaining time where there is a measure."""
 
     def __init__(self, *, hidden: bool) -> None:
         self.hidden = hidden
         self._bar: tqdm[Any] | None = None
+        self._stage = ""
 
     def show(self, progress: Progress) -> None:
         if self.hidden:
             return
-        if progress.stage != "write":
+        if progress.stage != self._stage:
             self.close()
-            click.echo({"read": "reading ", "verify": "verifying: "}[progress.stage] + progress.item, err=True)
+            self._stage = progress.stage
+        if not progress.total:
+            click.echo(STEPS[progress.stage] + progress.item, err=True)
             return
         if self._bar is None:
             from tqdm import tqdm
 
-            self._bar = tqdm(total=progress.total, unit="B", unit_scale=True, dynamic_ncols=True, file=sys.stderr)
+            unit = UNITS[progress.stage]
+            self._bar = tqdm(total=progress.total, unit=unit, unit_scale=True, dynamic_ncols=True, file=sys.stderr)
         self._bar.set_postfix_str(progress.item, refresh=False)
         self._bar.update(progress.done - self._bar.n)
 

@@ -14,4 +14,6 @@ def methods() -> None:
     click.echo(f"{'method':<8} {'bits per weight':>15}  when to use it")
     for method in METHODS.values():
         click.echo(f"{method.name:<8} {QUANT_TYPES[method.type].bits_per_weight:>15.2f}  {method.use}")
-    click.echo("\nThe output matrix of the 4- and 5-bit methods is stored in q6_k (6.56); --pure turns that off.")
+    click.echo(
+        "\nMost methods store some tensors in types of more bits, the output matrix first; --pure turns that off."
+    )

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from converter.architectures.target import TargetTensor
-from converter.errors import RecipeError
 from converter.metadata import KeyValue
 from converter.quants import QUANT_TYPES
 from converter.recipes import rules
 from converter.recipes.methods import Method
+from converter.recipes.overrides import Overrides
 
 
 @dataclass(frozen=True)
@@ -61,25 +61,6 @@ class ModelFacts:
         return blocks > 0 and self.blocks == blocks and (not grouped or self.heads != self.kv_heads)
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """What a user decides instead of the method.
-
-    Attributes:
-        tensor_types: (regular expression searched in a tensor's name, type), the first match counts.
-        output_type: type of the output matrix.
-        embedding_type: type of the token embeddings.
-        leave_output: keep the output matrix as it is in the source's precision.
-        pure: one type for every matrix.
-    """
-
-    tensor_types: tuple[tuple[str, str], ...] = ()
-    output_type: str | None = None
-    embedding_type: str | None = None
-    leave_output: bool = False
-    pure: bool = False
-
-
 def choose_types(
     method: Method,
     tensors: Sequence[TargetTensor],
@@ -99,20 +80,10 @@ def choose_types(
 
     Returns:
         Names of ``QUANT_TYPES``, one for each tensor.
-
-    Raises:
-        RecipeError: a type that an override names does not exist.
     """
     chooser = _Chooser(method, tensors, facts, overrides or Overrides(), importance)
     chosen = {tensor.name: chooser.type_of(tensor) for tensor in sorted(tensors, key=_block_order)}
     return [chosen[tensor.name] for tensor in tensors]
-
-
-def needs_importance(method: Method, name: str, type_name: str) -> bool:
-    """Whether a tensor of that type is useless without importance weights."""
-    if name in (*rules.EMBEDDINGS, "output.weight"):
-        return False
-    return type_name in rules.NEED_IMPORTANCE | rules.NEED_IMPORTANCE_IN.get(method.name, frozenset())
 
 
 def _block_order(tensor: TargetTensor) -> tuple[int, bytes]:
@@ -134,8 +105,6 @@ class _Chooser:
         self.tied = all(tensor.name != "output.weight" for tensor in tensors)
         self.values = sum(category(tensor.name) == "attn_v" for tensor in tensors)
         self.seen: Counter[str] = Counter()
-        for _, type_name in overrides.tensor_types:
-            known_type(type_name)
 
     def type_of(self, tensor: TargetTensor) -> str:
         overrides, kind = self.overrides, category(tensor.name)
@@ -143,14 +112,14 @@ class _Chooser:
             return "f32"
         named = next((kind for pattern, kind in overrides.tensor_types if re.search(pattern, tensor.name)), None)
         if kind == "token_embd" and overrides.embedding_type and not (tensor.name != rules.EMBEDDINGS[0] and named):
-            return known_type(overrides.embedding_type)
+            return overrides.embedding_type
         if kind == "output" and overrides.output_type:
-            return known_type(overrides.output_type)
+            return overrides.output_type
         if QUANT_TYPES[self.method.type].block_size == 1:
             return self.method.type
         if named is None:
             named = self.method.type if overrides.pure else self.by_rules(tensor, kind)
-        return fitting(known_type(named), tensor.row_length)
+        return fitting(named, tensor.row_length)
 
     def by_rules(self, tensor: TargetTensor, kind: str) -> str:
         """The type by the method's mix."""
@@ -173,7 +142,7 @@ class _Chooser:
     def output_type(self, tensor: TargetTensor) -> str:
         """The matrix that makes the logits: 6 bits at least, in most methods."""
         if self.overrides.output_type:
-            return known_type(self.overrides.output_type)
+            return self.overrides.output_type
         divides = tensor.row_length % QUANT_TYPES[self.method.type].block_size == 0
         if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.arch in rules.FALCON or not divides:
             return "q8_0"
@@ -218,15 +187,3 @@ def fitting(chosen: str, row_length: int) -> str:
     if row_length % QUANT_TYPES[chosen].block_size:
         chosen = rules.NARROWER.get(chosen, chosen)
     return chosen if row_length % QUANT_TYPES[chosen].block_size == 0 else "f16"
-
-
-def known_type(name: str) -> str:
-    """The type of that name, in any case.
-
-    Raises:
-        RecipeError: no such type.
-    """
-    lower = name.lower()
-    if lower not in QUANT_TYPES:
-        raise RecipeError(f"tensor type {name!r} does not exist; types are {', '.join(QUANT_TYPES)}")
-    return lower
