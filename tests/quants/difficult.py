@@ -54,6 +54,23 @@ def halves_of_q8_0(rng: np.random.Generator) -> Floats:
     return row
 
 
+def halves_of_iq4(rng: np.random.Generator) -> Floats:
+    """Largest value -127, which is the first of the table, and every other on a value or a middle between two."""
+    row = rng.integers(-253, 254, ROW).astype(np.float32) / np.float32(2)
+    row[::32] = -127
+    return row * np.float32(0.5 ** rng.integers(0, 20))
+
+
+def beside_powers_of_two(rng: np.random.Generator) -> Floats:
+    """The largest of each block is up to 500 units in the last place beside a power of two."""
+    row = (normal(rng) + np.float32(0.5)).reshape(-1, 32)
+    peaks = (rng.integers(1, 254, ROW // 32) << 23) + rng.integers(-500, 500, ROW // 32)
+    scale = peaks.astype(np.uint32).view(np.float32)
+    row = row * np.minimum(scale, np.float32(1e37))[:, np.newaxis]
+    row[:, 5] = scale
+    return row.reshape(-1)
+
+
 def single(rng: np.random.Generator) -> Floats:
     row = np.zeros(ROW, np.float32)
     row[rng.integers(0, ROW, 5)] = rng.standard_normal(5)
@@ -100,10 +117,10 @@ def any_bits(rng: np.random.Generator) -> Floats:
 
 
 MODEST: tuple[Kind, ...] = (
-    normal, heavy_tailed, constant, zero, signed_zero, signed_tie, few_values, halves_of_q8_0, single, positive,
-    mixed_scales, half_denormal,
+    normal, heavy_tailed, constant, zero, signed_zero, signed_tie, few_values, halves_of_q8_0, halves_of_iq4, single,
+    positive, mixed_scales, half_denormal,
 )  # fmt: skip
-EXTREME: tuple[Kind, ...] = (denormal, tiny, half_overflow, huge, largest, any_bits)
+EXTREME: tuple[Kind, ...] = (denormal, tiny, beside_powers_of_two, half_overflow, huge, largest, any_bits)
 
 
 def matrices(kinds: tuple[Kind, ...]) -> st.SearchStrategy[Floats]:
