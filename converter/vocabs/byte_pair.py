@@ -13,15 +13,16 @@ from converter.vocabs.special import chat_templates, special_tokens
 from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
 
 
-def read_byte_pair(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
+def read_byte_pair(files: TokenizerFiles, vocab_size: int, *, file: str = "tokenizer.json") -> Vocabulary:
     """The vocabulary of a byte-level tokenizer.json, its pre-tokenizer derived from the file's structure.
 
+    ``file`` is the file that ``files.tokenizer`` was made from, for messages.
     Where no built-in pre-tokenizer of llama.cpp has that structure, ``candidates`` is empty and ``pre`` is ``""``.
 
     Raises:
         VocabularyError: the file is not what it should be, or has more tokens than the embedding has rows.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.directory / file)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab_of(files, where), files, TokenType.NORMAL)
     for token in files.added_tokens:
@@ -54,12 +55,15 @@ def vocab_of(files: TokenizerFiles, where: str) -> dict[str, int]:
     """``model.vocab`` of a BPE tokenizer.json: text to id."""
     model = expect(files.tokenizer.get("model"), dict, f"{where}: model")
     if model.get("type", "BPE") != "BPE":
-        raise VocabularyError(
-            f"{where}: the tokenizer's model is {model.get('type')!r}; only BPE can be converted so far"
-        )
+        raise VocabularyError(f"{where}: the tokenizer's model is {model.get('type')!r}; byte-level text needs BPE")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
             raise VocabularyError(f"{where}: model.{key} is {model[key]!r}; llama.cpp's BPE knows no such thing")
+    return token_ids(model, where)
+
+
+def token_ids(model: dict[str, Any], where: str) -> dict[str, int]:
+    """``vocab`` of a model of tokenizer.json: text to id, none of them empty or negative."""
     vocab: dict[str, int] = expect(model.get("vocab"), dict, f"{where}: model.vocab")
     if not vocab:
         raise VocabularyError(f"{where}: model.vocab is empty; the download may be incomplete, fetch it again")

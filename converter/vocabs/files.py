@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,10 @@ from typing import Any, TypeVar
 from converter.errors import VocabularyError
 
 T = TypeVar("T")
+
+TEKKEN = "tekken.json"
+# What the files of sentencepiece models are called, best known first.
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model")
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
 
@@ -58,6 +62,7 @@ class TokenizerFiles:
         tokenizer: tokenizer.json.
         settings: tokenizer_config.json.
         config: config.json.
+        generation: generation_config.json.
         added_tokens_json: added_tokens.json, text to id.
     """
 
@@ -65,11 +70,14 @@ class TokenizerFiles:
     tokenizer: dict[str, Any]
     settings: dict[str, Any]
     config: dict[str, Any]
+    generation: dict[str, Any]
     added_tokens_json: dict[str, Any]
 
     @property
     def sentencepiece_model(self) -> Path:
-        return self.directory / "tokenizer.model"
+        """The file of the sentencepiece model; it need not exist."""
+        paths = [self.directory / name for name in _SENTENCEPIECE]
+        return next((path for path in paths if path.is_file()), paths[0])
 
     @cached_property
     def added_tokens(self) -> list[AddedToken]:
@@ -97,7 +105,19 @@ class TokenizerFiles:
 
     def without_model(self) -> TokenizerFiles:
         """All but tokenizer.json's tokens and merges, which are most of it."""
-        return replace(self, tokenizer={key: value for key, value in self.tokenizer.items() if key != "model"})
+        model = self.tokenizer.get("model")
+        if not isinstance(model, dict):
+            return self
+        settings = {key: value for key, value in model.items() if key not in ("vocab", "merges")}
+        return replace(self, tokenizer={**self.tokenizer, "model": settings})
+
+    def as_request(self) -> dict[str, Any]:
+        """All but tokens and merges, as JSON for another process."""
+        return {**asdict(self.without_model()), "directory": str(self.directory)}
+
+    @classmethod
+    def from_request(cls, request: dict[str, Any]) -> TokenizerFiles:
+        return cls(**{**request, "directory": Path(request["directory"])})
 
 
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
@@ -106,11 +126,11 @@ def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     Raises:
         VocabularyError: no tokenizer in the directory, or a file is not the JSON it should be.
     """
-    names = ("tokenizer.json", "tokenizer_config.json", "config.json", "added_tokens.json")
+    names = ("tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json", "added_tokens.json")
     files = TokenizerFiles(directory, *(read_object(directory / name) for name in names))
-    if not files.tokenizer and not files.sentencepiece_model.is_file():
+    if not files.tokenizer and not (directory / TEKKEN).is_file() and not files.sentencepiece_model.is_file():
         raise VocabularyError(
-            f"{directory}: no tokenizer.json and no tokenizer.model; fetch the tokenizer's files, "
+            f"{directory}: no tokenizer.json, tekken.json or tokenizer.model; fetch the tokenizer's files, "
             "or name the directory they are in with --tokenizer"
         )
     return files

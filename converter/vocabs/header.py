@@ -18,12 +18,13 @@ from converter.metadata import KeyValue
 from converter.vocabs.vocabulary import Vocabulary
 
 _SCALARS = {GGUFValueType.UINT32: "<I", GGUFValueType.FLOAT32: "<f", GGUFValueType.BOOL: "<?"}
-_ARRAYS = {GGUFValueType.FLOAT32: "<f4", GGUFValueType.INT32: "<i4"}
+_ARRAYS = {GGUFValueType.FLOAT32: "<f4", GGUFValueType.INT32: "<i4", GGUFValueType.UINT8: "u1"}
 
 
-def write_vocabulary(path: Path, vocabulary: Vocabulary) -> None:
+def write_vocabulary(path: Path, vocabulary: Vocabulary, name: str = "") -> None:
     """Write the vocabulary's keys to a new file. No tensors; the architecture is a placeholder."""
-    pairs = [metadata.string(Keys.General.ARCHITECTURE, "llama"), *vocabulary.key_values()]
+    named = [metadata.string(Keys.General.NAME, name)] if name else []
+    pairs = [metadata.string(Keys.General.ARCHITECTURE, "llama"), *named, *vocabulary.key_values()]
     with path.open("wb") as file:
         file.write(struct.pack("<IIQQ", GGUF_MAGIC, GGUF_VERSION, 0, len(pairs)))
         file.writelines(_packed(pair) for pair in pairs)

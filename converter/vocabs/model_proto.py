@@ -14,6 +14,7 @@ from pathlib import Path
 from converter.errors import VocabularyError
 
 MODEL_TYPES = {1: "Unigram", 2: "BPE", 3: "Word", 4: "Char"}
+_ID_FIELDS = {40: "unk", 41: "bos", 42: "eos", 43: "pad"}
 
 
 @dataclass
@@ -21,12 +22,20 @@ class ModelProto:
     """Attributes:
     pieces: text, score and type of each; types have the numbers of ``gguf.TokenType``.
     model_type: ``BPE``, ``Unigram``, ``Word`` or ``Char``.
+    ids: role (``unk``, ``bos``, ``eos``, ``pad``) to id, of those the model has.
+    byte_fallback: characters without a piece are spelled as bytes.
     add_dummy_prefix: a space is put before the text.
+    remove_extra_whitespaces: runs of spaces become one and those at the ends none.
+    charsmap: compiled rules of normalization.
     """
 
     pieces: list[tuple[str, float, int]] = field(default_factory=list)
     model_type: str = ""
+    ids: dict[str, int] = field(default_factory=dict)
+    byte_fallback: bool = False
     add_dummy_prefix: bool = True
+    remove_extra_whitespaces: bool = True
+    charsmap: bytes = b""
 
 
 def read_model_proto(path: Path) -> ModelProto:
@@ -43,19 +52,64 @@ def read_model_proto(path: Path) -> ModelProto:
             if number == 1:
                 model.pieces.append(_piece(_message(value)))
             elif number == 2:
-                model.model_type = model.model_type or MODEL_TYPES[1]
-                for inner, kind in _fields(_message(value)):
-                    if inner == 3:
-                        model.model_type = MODEL_TYPES[_number(kind)]
+                _read_trainer_spec(model, _message(value))
             elif number == 3:
-                for inner, flag in _fields(_message(value)):
-                    if inner == 3:
-                        model.add_dummy_prefix = bool(_number(flag))
+                _read_normalizer_spec(model, _message(value))
     except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
         raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again") from error
     if not model.pieces or not model.model_type:
         raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again")
+    # A token the model does not have is written as -1, a large number here.
+    model.ids = {role: token_id for role, token_id in model.ids.items() if token_id < len(model.pieces)}
     return model
+
+
+def normalizer_model(charsmap: bytes) -> bytes:
+    """A ModelProto with these rules of normalization and nothing else, spaces left as they are."""
+    unknown = _bytes_field(1, b"<unk>") + _number_field(3, 2)
+    trainer = _number_field(3, 1) + b"".join(_number_field(number, (1 << 64) - 1) for number in (41, 42, 43))
+    spaces = b"".join(_number_field(number, 0) for number in (3, 4, 5))
+    normalizer = _bytes_field(2, charsmap) + spaces
+    return _bytes_field(1, unknown) + _bytes_field(2, trainer) + _bytes_field(3, normalizer)
+
+
+def _number_field(number: int, value: int) -> bytes:
+    return _as_varint(number << 3) + _as_varint(value)
+
+
+def _bytes_field(number: int, data: bytes) -> bytes:
+    return _as_varint(number << 3 | 2) + _as_varint(len(data)) + data
+
+
+def _as_varint(value: int) -> bytes:
+    data = bytearray()
+    while value > 0x7F:
+        data.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*data, value])
+
+
+def _read_trainer_spec(model: ModelProto, data: memoryview) -> None:
+    ids = {"unk": 0, "bos": 1, "eos": 2}
+    model.model_type = MODEL_TYPES[1]
+    for number, value in _fields(data):
+        if number == 3:
+            model.model_type = MODEL_TYPES[_number(value)]
+        elif number == 35:
+            model.byte_fallback = bool(_number(value))
+        elif number in _ID_FIELDS:
+            ids[_ID_FIELDS[number]] = _number(value)
+    model.ids = ids
+
+
+def _read_normalizer_spec(model: ModelProto, data: memoryview) -> None:
+    for number, value in _fields(data):
+        if number == 2:
+            model.charsmap = bytes(_message(value))
+        elif number == 3:
+            model.add_dummy_prefix = bool(_number(value))
+        elif number == 4:
+            model.remove_extra_whitespaces = bool(_number(value))
 
 
 def _piece(data: memoryview) -> tuple[str, float, int]:

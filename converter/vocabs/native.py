@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 
@@ -15,8 +16,8 @@ def tokenize(path: str, names: list[str], texts: list[str], whole: list[bool]) -
         whole: for each text, whether begin and end tokens are added to it.
 
     Returns:
-        For each name, ``ids`` (a list for each text) and ``tokens`` (how many the vocabulary has); None where llama.cpp
-        does not load the file.
+        For each name, ``ids`` (a list for each text), ``tokens`` (how many the vocabulary has) and ``name``
+        (``general.name``); None where llama.cpp does not load the file.
     """
     from llama_cpp import llama_cpp
 
@@ -41,6 +42,7 @@ def tokenize(path: str, names: list[str], texts: list[str], whole: list[bool]) -
             {
                 "ids": [_encode(llama_cpp, vocab, *probe) for probe in zip(texts, whole, strict=True)],
                 "tokens": llama_cpp.llama_vocab_n_tokens(vocab),
+                "name": _name(llama_cpp, model),
             }
         )
         llama_cpp.llama_model_free(model)
@@ -56,3 +58,9 @@ def _encode(llama_cpp: Any, vocab: Any, text: str, add_special: bool) -> list[in
         buffer = (llama_cpp.llama_token * -count)()
         count = llama_cpp.llama_tokenize(vocab, data, len(data), buffer, -count, add_special, True)
     return list(buffer[:count])
+
+
+def _name(llama_cpp: Any, model: Any) -> str:
+    buffer = ctypes.create_string_buffer(1024)
+    length = llama_cpp.llama_model_meta_val_str(model, b"general.name", buffer, len(buffer))
+    return buffer.value.decode(errors="replace") if length > 0 else ""

@@ -233,10 +233,15 @@ def candidates(steps: Steps, *, ignore_merges: bool, clean_spaces: bool | None) 
     return tuple(row.names[0] for row in rows)
 
 
-def approximation(name: str, steps: Steps) -> tuple[Steps, str] | None:
-    """The steps llama.cpp runs in place of these under this name, and what differs, where they are only close."""
-    row = next((row for row in PRE_TOKENIZERS if name in row.names and row.runs and steps in row.structures), None)
-    return (row.runs, row.limit) if row else None
+def approximations(steps: Steps) -> dict[str, tuple[Steps, str]]:
+    """By name, the steps llama.cpp runs in place of these and what differs, where they are only close."""
+    rows = [row for row in PRE_TOKENIZERS if row.runs and steps in row.structures]
+    return {row.names[0]: (row.runs, row.limit) for row in rows}
+
+
+def first_name(name: str) -> str:
+    """The name to write for what this one does."""
+    return next((row.names[0] for row in PRE_TOKENIZERS if name in row.names), name)
 
 
 def other_names(tried: Collection[str]) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from converter.vocabs.files import read_tokenizer_files
 from converter.vocabs.header import write_vocabulary
 from converter.vocabs.probe import probe_texts
 from converter.vocabs.reading import read_files
-from converter.vocabs.reference import Ids, Reference, open_reference
 from converter.vocabs.vocabulary import Vocabulary
+
+Ids = list[list[int]]
 
 # Texts also compared with begin and end tokens added; these do not depend on the text.
 WHOLE = 8
@@ -78,34 +79,45 @@ def read_vocabulary(directory: Path, vocab_size: int, *, pre: str | None = None)
     return vocabulary if vocabulary.pre else prove(vocabulary, directory).vocabulary
 
 
-def prove(vocabulary: Vocabulary, directory: Path) -> TokenizerProof:
+def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> TokenizerProof:
     """Show that llama.cpp, given this vocabulary, makes the tokens the source makes.
 
     The candidates are tried first, then every other pre-tokenizer llama.cpp has. A name that was given is the only one
     tried, and a difference is reported instead of refused.
+
+    Args:
+        vocabulary: what will be written.
+        directory: the source's tokenizer files.
+        name: the ``general.name`` it will be written with; llama.cpp treats the spaces beside special tokens of models
+            with "phi-3" in their name as that family's tokenizer does.
 
     Raises:
         VocabularyError: under no name do the two agree; the message shows the first text that differs.
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "vocabulary.gguf"
-        write_vocabulary(path, vocabulary)
-        trial = _Trial(path, vocabulary, directory)
+        write_vocabulary(path, vocabulary, name)
+        trial = _Trial(path, vocabulary, directory, name)
         found = _first(trial.agreeing([vocabulary.pre])) if vocabulary.pre else None
         if not (found or trial.failure or vocabulary.given) and vocabulary.model == "gpt2":
-            names = [name for name in vocabulary.candidates if name != vocabulary.pre]
+            names = [pre for pre in vocabulary.candidates if pre != vocabulary.pre]
             names += pretokenizers.other_names([vocabulary.pre, *names])
-            for name in trial.agreeing(names, sieve=SIEVE):
-                if found := _first(trial.agreeing([name])):
+            for pre in trial.agreeing(names, sieve=SIEVE):
+                if found := _first(trial.agreeing([pre])):
                     break
     if found:
-        name, limits = found
-        return TokenizerProof(replace(vocabulary, pre=name), trial.texts, True, limits=limits)
+        pre, limits = found
+        return TokenizerProof(replace(vocabulary, pre=pre), trial.texts, True, limits=(*vocabulary.limits, *limits))
     if vocabulary.given:
-        return TokenizerProof(vocabulary, trial.texts, False, trial.difference)
+        return TokenizerProof(vocabulary, trial.texts, False, trial.difference, vocabulary.limits)
     if trial.difference is None:
         raise VocabularyError(
             f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
+        )
+    if vocabulary.model != "gpt2":
+        raise VocabularyError(
+            f"{directory}: llama.cpp cannot give the source's tokens with a {vocabulary.model!r} vocabulary: "
+            f"{trial.difference}; --pre default overrides"
         )
     raise VocabularyError(
         f"{directory}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
@@ -130,7 +142,7 @@ def prove_file(path: Path, directory: Path) -> TokenizerProof:
     if loaded is None:
         raise VocabularyError(f"{path}: llama.cpp does not load the file's vocabulary; convert the model again")
     vocabulary = read_files(directory, loaded["tokens"])
-    trial = _Trial(path, vocabulary, directory)
+    trial = _Trial(path, vocabulary, directory, loaded["name"])
     found = _first(trial.agreeing([""]))
     return TokenizerProof(
         vocabulary, trial.texts, found is not None, trial.difference, limits=found[1] if found else ()
@@ -160,7 +172,7 @@ class _Trial:
         failure: how llama.cpp ended its process, where it did.
     """
 
-    def __init__(self, path: Path, vocabulary: Vocabulary, directory: Path) -> None:
+    def __init__(self, path: Path, vocabulary: Vocabulary, directory: Path, name: str) -> None:
         texts = probe_texts(vocabulary.special_texts, _words(vocabulary))
         self.texts = len(texts)
         self.probes = [*((text, False) for text in texts), *((text, True) for text in texts[:WHOLE])]
@@ -170,26 +182,23 @@ class _Trial:
         self._worst = 1.0
         self._path = path
         self._vocabulary = vocabulary
-        self._directory = directory
-        self._steps: tuple[str, ...] = ()
-        self._source: Reference | None = None
+        files = vocabulary.files
+        self._files = files if files and files.directory == directory else read_tokenizer_files(directory)
+        self._name = name
         # What the source gives for the probes; then, each with what was given up for it, what it gives without the
         # steps llama.cpp does not have.
         self._levels: list[tuple[Ids, str]] = []
+        # The same with the steps llama.cpp runs instead under a name.
+        self._close: dict[str, tuple[Ids, str]] = {}
 
     def agreeing(self, names: Sequence[str], *, sieve: int = 1) -> dict[str, tuple[str, ...]]:
         """Names under which llama.cpp agrees on every ``sieve``-th probe, and the limits that showed under each."""
         numbers = range(0, len(self.probes), sieve)
         with ThreadPoolExecutor(1) as pool:
             answers = pool.submit(self._ask, names, [self.probes[number] for number in numbers])
-            # llama.cpp starts meanwhile.
-            if self._source is None:
-                files = self._vocabulary.files
-                if files is None or files.directory != self._directory:
-                    files = read_tokenizer_files(self._directory)
-                self._steps = structure.steps(files.tokenizer)
-                self._source = open_reference(files)
-                self._levels.append((self._encode(), ""))
+            # llama.cpp runs meanwhile.
+            if not self._levels:
+                self._ask_source()
             results = answers.result()
         compared = {
             name: self._compare(name, numbers, result["ids"])
@@ -206,44 +215,37 @@ class _Trial:
             self.failure = str(error)
             return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name], probes)]
 
-    def _encode(self) -> Ids:
-        assert self._source is not None
-        texts = [text for text, _ in self.probes]
-        return [
-            *self._source.encode(texts[: self.texts], add_special=False),
-            *self._source.encode(texts[self.texts :], add_special=True),
-        ]
-
-    def _levels_of(self, name: str) -> list[tuple[Ids, str]]:
-        """The source, the source without what llama.cpp lacks, and that with the steps llama.cpp runs under a name."""
-        assert self._source is not None
-        if len(self._levels) == 1:
-            self._levels += [(self._encode(), limit) for limit in self._source.relaxations()]
-        close = pretokenizers.approximation(name, self._steps)
-        if not close:
-            return self._levels
-        self._source.run_instead(close[0])
-        return [*self._levels, (self._encode(), close[1])]
+    def _ask_source(self) -> None:
+        texts, whole = [text for text, _ in self.probes], [add_special for _, add_special in self.probes]
+        answer = run_isolated(
+            "converter.vocabs.reference:encode_levels",
+            files=self._files.as_request(),
+            texts=texts,
+            whole=whole,
+            name=self._name,
+        )
+        if "refused" in answer:
+            raise VocabularyError(answer["refused"])
+        self._levels, self._close = answer["levels"], answer["close"]
 
     def _compare(self, name: str, numbers: Sequence[int], ids: Ids) -> tuple[str, ...] | None:
         """Limits that explain every difference, or None where one remains."""
         source, _ = self._levels[0]
-        answers = dict(zip(numbers, ids, strict=True))
-        differing = [number for number, answer in answers.items() if answer != source[number]]
-        levels = self._levels_of(name) if differing else []
+        levels = [*self._levels, *filter(None, [self._close.get(pretokenizers.first_name(name))])]
         limits, unexplained = [], []
-        for number in differing:
-            limit = next((said for expected, said in levels if expected[number] == answers[number]), None)
+        for number, answer in zip(numbers, ids, strict=True):
+            limit = next((said for expected, said in levels if expected[number] == answer), None)
             if limit is None:
                 unexplained.append(number)
-            elif limit not in limits:
+            elif limit and limit not in limits:
                 limits.append(limit)
         if not unexplained:
             return tuple(limits)
-        if len(unexplained) / len(answers) <= self._worst:
+        if len(unexplained) / len(ids) <= self._worst:
             first = unexplained[0]
-            self._worst, self.nearest = len(unexplained) / len(answers), name
-            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(answers[first]))
+            self._worst, self.nearest = len(unexplained) / len(ids), name
+            given = ids[numbers.index(first)]
+            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(given))
         return None
 
     def _spell(self, ids: list[int]) -> tuple[str, ...]:

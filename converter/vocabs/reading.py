@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import read_byte_pair
-from converter.vocabs.files import expect, read_tokenizer_files
+from converter.vocabs.endings import end_tokens, fill_in_the_middle
+from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenizer_files
 from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece
+from converter.vocabs.tekken import read_tekken
+from converter.vocabs.unigram import read_unigram
 from converter.vocabs.vocabulary import Vocabulary
+from converter.vocabs.wordpiece import read_wordpiece
 
 
 def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> Vocabulary:
     """Read the vocabulary as far as its files decide it; ``pre`` stays ``""`` where they do not name one.
 
-    A byte-level tokenizer.json comes first; otherwise tokenizer.model, which has the true scores, before a
-    tokenizer.json that imitates it.
+    tokenizer.json comes first, then tekken.json, then tokenizer.model; but of a BPE that imitates sentencepiece's,
+    tokenizer.model has the true scores.
     """
     if pre is not None and pre not in NAMES:
         near = difflib.get_close_matches(pre, NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(NAMES))}"
         raise VocabularyError(f"--pre {pre}: llama.cpp has no pre-tokenizer of that name; {hint}")
     files = read_tokenizer_files(directory)
-    model = expect(files.tokenizer.get("model") or {}, dict, f"{directory / 'tokenizer.json'}: model")
-    if files.tokenizer and structure.is_byte_level(files.tokenizer):
-        vocabulary = read_byte_pair(files, vocab_size)
-    elif files.sentencepiece_model.is_file():
-        vocabulary = read_sentencepiece(files, vocab_size)
-    elif model.get("byte_fallback"):
-        vocabulary = read_byte_fallback(files, vocab_size)
-    else:
-        raise VocabularyError(
-            f"{directory / 'tokenizer.json'}: a {model.get('type')} tokenizer that is neither byte-level BPE nor of "
-            "sentencepiece's kind (byte_fallback); only those can be converted so far"
-        )
-    vocabulary = replace(vocabulary, files=files.without_model())
+    vocabulary = _reader(files)(files, vocab_size)
+    vocabulary = replace(vocabulary, special_ids={**fill_in_the_middle(vocabulary), **vocabulary.special_ids})
+    ends, limits = end_tokens(files, vocabulary)
+    vocabulary = replace(
+        vocabulary,
+        special_ids={**vocabulary.special_ids, **ends},
+        limits=tuple(limits),
+        files=files.without_model(),
+    )
     return vocabulary if pre is None else replace(vocabulary, pre=pre, candidates=(pre,), given=True)
+
+
+def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary]:
+    where = files.directory / "tokenizer.json"
+    model = expect(files.tokenizer.get("model") or {}, dict, f"{where}: model")
+    kind = model.get("type", "BPE")
+    if files.tokenizer and structure.is_byte_level(files.tokenizer):
+        return read_byte_pair
+    if kind in ("WordPiece", "Unigram"):
+        return {"WordPiece": read_wordpiece, "Unigram": read_unigram}[kind]
+    if not files.tokenizer and (files.directory / TEKKEN).is_file():
+        return read_tekken
+    if files.sentencepiece_model.is_file():
+        return read_sentencepiece
+    if model.get("byte_fallback"):
+        return read_byte_fallback
+    raise VocabularyError(
+        f"{where}: a {kind} tokenizer that is neither byte-level nor of sentencepiece's kind (byte_fallback); "
+        "llama.cpp has no tokenizer like it"
+    )

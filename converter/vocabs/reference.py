@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from converter.errors import VocabularyError
-from converter.vocabs import structure
-from converter.vocabs.files import TokenizerFiles
+from converter.vocabs import pretokenizers, structure
+from converter.vocabs.files import TEKKEN, TokenizerFiles
+from converter.vocabs.limits import NO_BYTES, RELAXATIONS, Pipeline
 from converter.vocabs.model_proto import read_model_proto
+from converter.vocabs.special import special_tokens
 
 Ids = list[list[int]]
+
+DOUBLE_PRECISION = "llama.cpp adds scores in double precision: of two equally likely ways to cut it may take the other"
 
 
 class Reference(ABC):
@@ -30,20 +34,68 @@ class Reference(ABC):
         """
         yield from ()
 
+    def steps(self) -> tuple[str, ...]:
+        """What splits text before merges (``structure.steps``)."""
+        return ()
+
     def run_instead(self, steps: tuple[str, ...]) -> None:
-        """Split text by these steps (``structure.steps``) from now on."""
+        """Split text by these steps from now on."""
         raise NotImplementedError
 
 
-def open_reference(files: TokenizerFiles) -> Reference:
-    """The tokenizer of tokenizer.json, or of tokenizer.model where there is no other."""
-    return TokenizerJson(files) if files.tokenizer else Sentencepiece(files)
+def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
+    """The tokenizer of tokenizer.json, of tekken.json, or of tokenizer.model where there is no other.
+
+    Args:
+        files: the tokenizer's files.
+        name: the ``general.name`` of the file to compare with; llama.cpp makes exceptions for some.
+    """
+    if files.tokenizer:
+        return TokenizerJson(files, name)
+    if (files.directory / TEKKEN).is_file():
+        from converter.vocabs.tekken import Tekken
+
+        return Tekken(files.directory / TEKKEN)
+    return Sentencepiece(files)
+
+
+def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], name: str) -> dict[str, Any]:
+    """The source's side of the proof. Runs in a process of its own, so that its memory is not the conversion's.
+
+    Args:
+        files: ``TokenizerFiles.as_request``.
+        texts: what to tokenize.
+        whole: for each text, whether begin and end tokens are added to it.
+        name: ``general.name`` of the file to compare with.
+
+    Returns:
+        ``levels``: pairs of token ids (a list for each text) and what was given up for them, the first with nothing
+        given up; ``close``: for names of pre-tokenizers that are only close to the source's, such a pair. Or
+        ``refused``: why the source's files cannot be used.
+    """
+
+    def encode() -> Ids:
+        ids = {flag: iter(reference.encode(chosen[flag], add_special=flag)) for flag in chosen}
+        return [next(ids[flag]) for flag in whole]
+
+    chosen = {flag: [text for text, other in zip(texts, whole, strict=True) if other is flag] for flag in (False, True)}
+    try:
+        reference = open_reference(TokenizerFiles.from_request(files), name)
+        levels = [(encode(), "")]
+        levels += [(encode(), limit) for limit in reference.relaxations()]
+        close = {}
+        for name_, (steps, limit) in pretokenizers.approximations(reference.steps()).items():
+            reference.run_instead(steps)
+            close[name_] = (encode(), limit)
+    except VocabularyError as error:
+        return {"refused": str(error)}
+    return {"levels": levels, "close": close}
 
 
 class TokenizerJson(Reference):
     """tokenizer.json, run by the ``tokenizers`` library."""
 
-    def __init__(self, files: TokenizerFiles) -> None:
+    def __init__(self, files: TokenizerFiles, name: str = "") -> None:
         from tokenizers import AddedToken, Tokenizer
 
         self._path = path = files.directory / "tokenizer.json"
@@ -53,59 +105,70 @@ class TokenizerJson(Reference):
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{path}: not a tokenizer the tokenizers library can read ({reason})") from error
         self._source = files.tokenizer
-        self._added = files.added_tokens
+        self._pipeline = Pipeline.of(files, name)
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         if getattr(self._tokenizer.model, "dropout", None):
             self._tokenizer.model.dropout = None
+        if not self._source.get("post_processor"):
+            self._add_around(files)
         known = self._tokenizer.get_added_tokens_decoder()
-        for token in self._added:
+        for token in files.added_tokens:
             if token.id not in known:
                 self._tokenizer.add_tokens([AddedToken(token.content, normalized=False, special=token.special)])
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
+        before = self._pipeline.before
         try:
-            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special)
+            encodings = self._tokenizer.encode_batch_fast(
+                [before(text) for text in texts] if before else list(texts), add_special_tokens=add_special
+            )
         except Exception as error:  # as above
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{self._path}: the tokenizer does not tokenize ({reason})") from error
         return [encoding.ids for encoding in encodings]
 
     def relaxations(self) -> Iterator[str]:
-        from tokenizers import AddedToken
+        for relax in RELAXATIONS:
+            pipeline = self._pipeline
+            added, settings = pipeline.added, dict(pipeline.model)
+            if not (limit := relax(pipeline)):
+                continue
+            self._set("normalizer", {"type": "Sequence", "normalizers": pipeline.normalizers})
+            self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": pipeline.pre_tokenizers})
+            for setting in pipeline.model:
+                if pipeline.model[setting] != settings.get(setting):
+                    self._set_model(setting, pipeline.model[setting])
+            self._add(token for token, old in zip(pipeline.added, added, strict=True) if token != old)
+            yield limit
 
-        normalizers = structure.normalizers(self._source)
-        if any(part.get("type") == "NFC" for part in normalizers):
-            normalizers = [part for part in normalizers if part.get("type") != "NFC"]
-            self._set("normalizer", {"type": "Sequence", "normalizers": normalizers})
-            yield "llama.cpp does not compose characters (NFC) as the source does: decomposed text gets other tokens"
-
-        stripping = [token for token in self._added if token.lstrip or token.rstrip]
-        for token in stripping:
-            plain = AddedToken(token.content, normalized=token.normalized, special=token.special)
-            self._tokenizer.add_tokens([plain])
-        if stripping:
-            yield (
-                f"llama.cpp keeps the spaces around {stripping[0].content!r} "
-                f"{'and others ' if len(stripping) > 1 else ''}that the source drops"
-            )
-
-        parts = structure.pre_tokenizers(self._source)
-        if any(part.get("type") == "Metaspace" and part.get("prepend_scheme", "always") != "never" for part in parts):
-            # Metaspace adds its space only where none is, and with "first" only to the text as a whole. llama.cpp
-            # adds one to the text and after every special token, whatever follows, as sentencepiece does.
-            replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
-            prepend = {"type": "Prepend", "prepend": "▁"}
-            self._set("normalizer", {"type": "Sequence", "normalizers": [*normalizers, prepend, replace]})
-            kept = [{**part, "prepend_scheme": "never"} if part.get("type") == "Metaspace" else part for part in parts]
-            self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": kept})
-            yield "llama.cpp adds a space also before a text that starts with one and after special tokens"
+    def steps(self) -> tuple[str, ...]:
+        return structure.steps(self._source) if structure.is_byte_level(self._source) else ()
 
     def run_instead(self, steps: tuple[str, ...]) -> None:
         split = {"type": "Split", "behavior": "Isolated", "invert": False}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         parts = [*({**split, "pattern": {"Regex": step}} for step in steps), byte_level]
         self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": parts})
+
+    def _add_around(self, files: TokenizerFiles) -> None:
+        """Without a post-processor transformers adds what tokenizer_config.json says."""
+        from tokenizers import processors
+
+        ids, flags = special_tokens(files, 1 << 31)
+        around = {role: (f"<{role}>", ids[role]) for role in ("bos", "eos") if flags.get(role) and role in ids}
+        before, after = (f"{around[role][0]}" if role in around else "" for role in ("bos", "eos"))
+        self._tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{before} $A {after}".strip(), special_tokens=list(around.values())
+        )
+
+    def _add(self, tokens: Iterator[Any]) -> None:
+        from tokenizers import AddedToken
+
+        marks = ("lstrip", "rstrip", "normalized", "special")
+        self._tokenizer.add_tokens(
+            [AddedToken(token.content, **{mark: getattr(token, mark) for mark in marks}) for token in tokens]
+        )
 
     def _set(self, name: str, description: dict[str, Any]) -> None:
         """Replace a component. The library builds one from its description only when unpickling."""
@@ -114,6 +177,11 @@ class TokenizerJson(Reference):
         empty = normalizers.Sequence([]) if name == "normalizer" else pre_tokenizers.Sequence([])
         empty.__setstate__(json.dumps(description).encode())
         setattr(self._tokenizer, name, empty)
+
+    def _set_model(self, setting: str, value: Any) -> None:
+        description = json.loads(self._tokenizer.to_str())
+        description["model"][setting] = value
+        self._tokenizer = self._tokenizer.from_str(json.dumps(description))
 
 
 class Sentencepiece(Reference):
@@ -129,15 +197,21 @@ class Sentencepiece(Reference):
             raise VocabularyError(f"{path}: not a model the sentencepiece library can read; fetch it again") from error
         # Unknown, control and user-defined pieces are matched whole, as in transformers' conversion of such a model
         # (convert_slow_tokenizer.py, SpmConverter); the library alone would take the text of the first two for text.
-        pieces = enumerate(read_model_proto(path).pieces)
+        proto = read_model_proto(path)
+        pieces = enumerate(proto.pieces)
         self._whole = {text.replace("▁", " "): token_id for token_id, (text, _, kind) in pieces if kind in (2, 3, 4)}
         self._whole |= {text: token_id for text, token_id in files.added_tokens_json.items() if type(token_id) is int}
         self._whole |= {token.content: token.id for token in files.added_tokens}
         longest_first = sorted(self._whole, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         settings = files.settings
-        self._begin = [self._processor.bos_id()] if settings.get("add_bos_token", True) else []
-        self._end = [self._processor.eos_id()] if settings.get("add_eos_token", False) else []
+        # transformers begins a text for Llama's kind of model and ends it for T5's.
+        begins = settings.get("add_bos_token", proto.model_type == "BPE")
+        ends = settings.get("add_eos_token", proto.model_type == "Unigram")
+        self._begin = [self._processor.bos_id()] if begins else []
+        self._end = [self._processor.eos_id()] if ends else []
+        self._proto = proto
+        self._segment: Callable[[str], list[int]] = self._processor.encode
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
         begin, end = (self._begin, self._end) if add_special else ([], [])
@@ -148,4 +222,19 @@ class Sentencepiece(Reference):
             if part in self._whole:
                 yield self._whole[part]
             elif part:
-                yield from self._processor.encode(part)
+                yield from self._segment(part)
+
+    def relaxations(self) -> Iterator[str]:
+        if self._proto.model_type != "Unigram":
+            return
+        # The tokenizers library adds scores as llama.cpp does, and sentencepiece prepares the text as ever.
+        for byte_fallback in (self._proto.byte_fallback, False) if self._proto.byte_fallback else (False,):
+            self._segment = self._double_precision(byte_fallback)
+            yield NO_BYTES if self._proto.byte_fallback and not byte_fallback else DOUBLE_PRECISION
+
+    def _double_precision(self, byte_fallback: bool) -> Callable[[str], list[int]]:
+        from tokenizers import Tokenizer, models
+
+        pieces = [(text, score) for text, score, _ in self._proto.pieces]
+        tokenizer = Tokenizer(models.Unigram(pieces, unk_id=self._proto.ids["unk"], byte_fallback=byte_fallback))
+        return lambda text: list(tokenizer.encode(self._processor.normalize(text)).ids)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 from gguf import TokenType
 
 from converter.errors import VocabularyError
@@ -13,30 +10,23 @@ from converter.vocabs.byte_pair import put_vocab, read_merges, vocab_of
 from converter.vocabs.files import TokenizerFiles, expect
 from converter.vocabs.model_proto import read_model_proto
 from converter.vocabs.special import chat_templates, special_tokens
-from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
-
-# CodeLlama's infilling tokens, which its files do not declare; llama.cpp's converter knows them by the size.
-_INFILLING = {"prefix": "▁<PRE>", "suffix": "▁<SUF>", "middle": "▁<MID>", "eot": "▁<EOT>"}
-_INFILLING_SIZE = 32016
-
-_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+from converter.vocabs.unigram import check_rows, unigram_of_model
+from converter.vocabs.vocabulary import BYTE, TokenTable, Vocabulary, added_kind
 
 
 def read_sentencepiece(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     """The vocabulary of tokenizer.model with the added tokens of the JSON files beside it.
 
     Raises:
-        VocabularyError: the file is no BPE model, or has more pieces than the embedding has rows.
+        VocabularyError: the file is no BPE or Unigram model, or has more pieces than the embedding has rows.
     """
     path = files.sentencepiece_model
     proto = read_model_proto(path)
-    if proto.model_type != "BPE":
-        raise VocabularyError(f"{path}: a {proto.model_type} model; only BPE models can be converted so far")
-    if len(proto.pieces) > vocab_size:
+    if proto.model_type not in ("BPE", "Unigram"):
         raise VocabularyError(
-            f"{path}: {len(proto.pieces)} pieces, but the embedding has {vocab_size} rows; "
-            "the tokenizer belongs to another model: name the right one with --tokenizer"
+            f"{path}: a {proto.model_type} model; llama.cpp runs BPE and Unigram models only, so it cannot be converted"
         )
+    check_rows(str(path), len(proto.pieces), vocab_size)
     table = TokenTable.of_size(vocab_size, str(path))
     for token_id, (text, score, kind) in enumerate(proto.pieces):
         table.put(token_id, text.replace("▁", " ") if kind == TokenType.USER_DEFINED else text, kind, score)
@@ -47,6 +37,8 @@ def read_sentencepiece(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
         table.put_added(token_id, text, int(TokenType.USER_DEFINED))
     for token in files.added_tokens:
         table.put_added(token.id, *added_kind(token.content, token.special))
+    if proto.model_type == "Unigram":
+        return unigram_of_model(files, table, proto)
     return _vocabulary(files, table, proto.add_dummy_prefix)
 
 
@@ -66,19 +58,17 @@ def read_byte_fallback(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     unknown = files.tokenizer["model"].get("unk_token")
     for text, token_id in vocab.items():
         if token_id < vocab_size:
-            kind = TokenType.BYTE if _BYTE.fullmatch(text) else TokenType.NORMAL
+            kind = TokenType.BYTE if BYTE.fullmatch(text) else TokenType.NORMAL
             table.put(token_id, text, TokenType.UNKNOWN if text == unknown else kind, -float(ranks.get(text, 1e6)))
     for token in files.added_tokens:
         if token.content != unknown:
             table.put_added(token.id, *added_kind(token.content, token.special))
-    return _vocabulary(files, table, prefixes_space(files.tokenizer))
+    return _vocabulary(files, table, structure.prefixes_space(files.tokenizer))
 
 
 def _vocabulary(files: TokenizerFiles, table: TokenTable, space_first: bool) -> Vocabulary:
     table.check()
     ids, flags = special_tokens(files, len(table.tokens))
-    if len(table.tokens) == _INFILLING_SIZE and set(_INFILLING.values()) <= set(table.tokens):
-        ids = {**ids, **{role: table.tokens.index(text) for role, text in _INFILLING.items()}}
     given = files.settings.get("add_prefix_space")
     return Vocabulary(
         model="llama",
@@ -93,14 +83,4 @@ def _vocabulary(files: TokenizerFiles, table: TokenTable, space_first: bool) -> 
         add_space_prefix=space_first if isinstance(given, bool) or not space_first else None,
         chat_templates=chat_templates(files),
         dropped=tuple(table.dropped),
-    )
-
-
-def prefixes_space(tokenizer: dict[str, Any]) -> bool:
-    """Whether a tokenizer.json puts a space before the text, in its normalizer or its pre-tokenizer."""
-    if any(part.get("type") == "Prepend" for part in structure.normalizers(tokenizer)):
-        return True
-    return any(
-        part.get("type") == "Metaspace" and part.get("prepend_scheme", "always") != "never"
-        for part in structure.pre_tokenizers(tokenizer)
     )

@@ -13,8 +13,8 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
     """Which token plays which part, and which of them are added around every text.
 
     The ids come from tokenizer_config.json (a text, looked up among the added tokens), else from config.json. What is
-    added around a text is what the post-processor of tokenizer.json says; without tokenizer.json, what
-    tokenizer_config.json says. This is what ``SpecialVocab`` of llama.cpp's gguf-py does, and what transformers obeys.
+    added around a text is what the post-processor of tokenizer.json says; without one, what tokenizer_config.json
+    says. This is what ``SpecialVocab`` of llama.cpp's gguf-py does, and what transformers obeys.
 
     Args:
         files: the tokenizer's files.
@@ -25,16 +25,18 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
     """
     names = {role: name for role in ROLES if (name := _name(files.settings.get(f"{role}_token")))}
     flags: dict[str, bool] = {}
+    processed = False
     if files.tokenizer:
         names.setdefault("bos", names.get("cls", ""))
         names.setdefault("eos", names.get("sep", ""))
         for processor in _processors(files):
             if reader := _READERS.get(str(processor.get("type"))):
                 reader(processor, names, flags)
-        flags.setdefault("bos", False)
+        if processed := bool(files.tokenizer.get("post_processor")):
+            flags.setdefault("bos", False)
     for role in ROLES:
         if isinstance(given := files.settings.get(f"add_{role}_token"), bool):
-            flags.setdefault(role, given and not (files.tokenizer and role in ("bos", "eos")))
+            flags.setdefault(role, given and not (processed and role in ("bos", "eos")))
 
     ids: dict[str, int] = {}
     by_text = {token.content: token.id for token in reversed(files.added_tokens)}
@@ -69,10 +71,11 @@ def _adds_nothing(_: dict[str, Any], names: dict[str, str], flags: dict[str, boo
 
 def _read_roberta(processor: dict[str, Any], names: dict[str, str], flags: dict[str, bool]) -> None:
     flags.update(bos=True, eos=True, sep=True)
-    for role in ("cls", "sep"):
+    for role, place in (("cls", "bos"), ("sep", "eos")):
         pair = processor.get(role)
         if isinstance(pair, list) and pair and isinstance(pair[0], str):
             names.setdefault(role, pair[0])
+            names[place] = names.get(place) or pair[0]
 
 
 def _read_template(processor: dict[str, Any], names: dict[str, str], flags: dict[str, bool]) -> None:

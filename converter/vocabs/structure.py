@@ -55,6 +55,16 @@ def pre_tokenizers(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:
     return _flatten(tokenizer.get("pre_tokenizer"), "pretokenizers")
 
 
+def prefixes_space(tokenizer: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json puts a space before the text, in its normalizer or its pre-tokenizer."""
+    if any(part.get("type") == "Prepend" for part in normalizers(tokenizer)):
+        return True
+    return any(
+        part.get("type") == "Metaspace" and part.get("prepend_scheme", "always") != "never"
+        for part in pre_tokenizers(tokenizer)
+    )
+
+
 def _flatten(component: Any, parts: str) -> list[dict[str, Any]]:
     """The parts of a Sequence, of Sequences in it, or the component alone."""
     if component is None:
@@ -132,6 +142,14 @@ def ignores_merges(tokenizer: dict[str, Any]) -> bool:
 _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 _OTHERS = [byte for byte in range(256) if byte not in _PRINTABLE]
 _BYTE_OF_LETTER = {chr(byte): byte for byte in _PRINTABLE} | {chr(256 + n): byte for n, byte in enumerate(_OTHERS)}
+
+
+_LETTER_OF_BYTE = {byte: letter for letter, byte in _BYTE_OF_LETTER.items()}
+
+
+def to_byte_letters(data: bytes) -> str:
+    """Bytes as a byte-level token spells them."""
+    return "".join(_LETTER_OF_BYTE[byte] for byte in data)
 
 
 def from_byte_letters(token: str) -> str | None:

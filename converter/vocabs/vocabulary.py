@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import ascii_letters, digits
@@ -25,11 +26,19 @@ _ID_KEYS = {
     "mask": KEYS.MASK_ID,
     "eot": KEYS.EOT_ID,
     "eom": KEYS.EOM_ID,
-    "prefix": KEYS.PREFIX_ID,
-    "suffix": KEYS.SUFFIX_ID,
-    "middle": KEYS.MIDDLE_ID,
+    "fim_pre": KEYS.FIM_PRE_ID,
+    "fim_suf": KEYS.FIM_SUF_ID,
+    "fim_mid": KEYS.FIM_MID_ID,
+    "fim_pad": KEYS.FIM_PAD_ID,
+    "fim_rep": KEYS.FIM_REP_ID,
+    "fim_sep": KEYS.FIM_SEP_ID,
 }
+# A token that stands for one byte, in sentencepiece's spelling.
+BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
 _FLAG_KEYS = {"bos": KEYS.ADD_BOS, "eos": KEYS.ADD_EOS, "sep": KEYS.ADD_SEP}
+# llama.cpp reads them (src/llama-arch.cpp); the gguf package does not name them yet.
+_NORMALIZER_KEY = "tokenizer.ggml.normalizer.{option}"
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,22 @@ class Vocabulary:
     """Everything under ``tokenizer.`` in a GGUF file.
 
     Attributes:
-        model: ``gpt2`` (byte-level BPE) or ``llama`` (sentencepiece BPE).
+        model: ``gpt2`` (byte-level BPE), ``llama`` (sentencepiece BPE), ``t5`` (Unigram) or ``bert`` (WordPiece).
         pre: llama.cpp's name of the pre-tokenizer.
         candidates: names the structure of the tokenizer allows, best first; empty where it decides nothing.
         given: the name was the user's choice.
         tokens: one text for each row of the embedding.
         types: ``gguf.TokenType`` of each token.
-        scores: one for each token (``llama`` only).
+        scores: one for each token (``llama`` and ``t5`` only).
         merges: "left right", by rank (``gpt2`` only).
         special_ids: role (``bos``, ``eos``, …) to token id.
         add_special: role to whether the token is added around every text.
         add_space_prefix: whether a text starts with a space of its own; None leaves it to llama.cpp.
+        remove_extra_whitespaces: runs of spaces become one and those at the ends none (``t5`` only).
+        charsmap: sentencepiece's compiled rules of normalization (``t5`` only).
+        normalizer: ``lowercase`` and ``strip_accents`` (``bert`` only).
         chat_templates: name to template; ``default`` is the main one.
+        limits: what llama.cpp cannot hold of it, one sentence each.
         dropped: added tokens left out because the embedding has no row for them.
         files: where it was read from, without tokens and merges.
     """
@@ -63,7 +76,11 @@ class Vocabulary:
     special_ids: Mapping[str, int] = field(default_factory=dict)
     add_special: Mapping[str, bool] = field(default_factory=dict)
     add_space_prefix: bool | None = None
+    remove_extra_whitespaces: bool | None = None
+    charsmap: bytes = b""
+    normalizer: Mapping[str, bool] = field(default_factory=dict)
     chat_templates: Mapping[str, str] = field(default_factory=dict)
+    limits: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     given: bool = False
     files: TokenizerFiles | None = field(default=None, repr=False, compare=False)
@@ -73,6 +90,11 @@ class Vocabulary:
         pairs = [metadata.string(KEYS.MODEL, self.model), metadata.string(KEYS.PRE, self.pre)]
         if self.add_space_prefix is not None:
             pairs.append(metadata.boolean(KEYS.ADD_PREFIX, self.add_space_prefix))
+        if self.remove_extra_whitespaces is not None:
+            pairs.append(metadata.boolean(KEYS.REMOVE_EXTRA_WS, self.remove_extra_whitespaces))
+        if self.charsmap:
+            pairs.append(metadata.array(KEYS.PRECOMPILED_CHARSMAP, list(self.charsmap), GGUFValueType.UINT8))
+        pairs += [metadata.boolean(_NORMALIZER_KEY.format(option=option), on) for option, on in self.normalizer.items()]
         pairs.append(metadata.array(KEYS.LIST, list(self.tokens), GGUFValueType.STRING))
         if self.scores is not None:
             pairs.append(metadata.array(KEYS.SCORES, list(self.scores), GGUFValueType.FLOAT32))
@@ -133,15 +155,21 @@ class TokenTable:
         self.types[token_id] = int(kind)
         self.scores[token_id] = score
 
-    def put_added(self, token_id: int, text: str, kind: int) -> None:
+    def put_added(self, token_id: int, text: str, kind: int, score: float = -1000.0) -> None:
         """Set an added token, or remember that the embedding has no row for it: the model was never given it."""
         if token_id < len(self.tokens):
-            self.put(token_id, text, kind, -1000.0)
+            self.put(token_id, text, kind, score)
         elif text not in self.dropped:
             self.dropped.append(text)
 
     def check(self) -> None:
-        """Raises VocabularyError for what llama.cpp cannot hold: the same text twice, or text without a UTF-8 form."""
+        """Raises VocabularyError for what llama.cpp cannot hold: a text twice, a zero in it, or none in UTF-8."""
+        zero = next((token_id for token_id, text in enumerate(self.tokens) if "\0" in text), None)
+        if zero is not None:
+            raise VocabularyError(
+                f"{self.where}: token {zero} is {self.tokens[zero][:40]!r}; llama.cpp ends a text at a zero character; "
+                "rename the token"
+            )
         if len(set(self.tokens)) != len(self.tokens):
             first: dict[str, int] = {}
             for token_id, text in enumerate(self.tokens):

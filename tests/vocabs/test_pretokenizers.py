@@ -11,7 +11,7 @@ from converter.errors import VocabularyError
 from converter.runtime import run_isolated
 from converter.vocabs import prove, read_vocabulary
 from converter.vocabs.header import write_vocabulary
-from converter.vocabs.pretokenizers import LLAMA3, NAMES, PRE_TOKENIZERS, approximation, candidates
+from converter.vocabs.pretokenizers import LLAMA3, NAMES, PRE_TOKENIZERS, approximations, candidates
 from converter.vocabs.structure import canonical_regex
 
 CASES = [
@@ -37,7 +37,7 @@ def test_derived_name_is_proved(tmp_path: Path, row, steps) -> None:
     assert proof.agreeing
     assert proof.probes > 600
     assert proof.vocabulary.pre == vocabulary.candidates[0]
-    close = approximation(proof.vocabulary.pre, steps)
+    close = approximations(steps).get(proof.vocabulary.pre)
     assert proof.limits == ((close[1],) if close else ())
 
 

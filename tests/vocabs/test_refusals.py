@@ -47,8 +47,8 @@ def refusal(directory: Path, vocab_size: int = 1000, **options: str) -> str:
 
 def test_no_tokenizer(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        "DIR: no tokenizer.json and no tokenizer.model; fetch the tokenizer's files, or name the directory they are in "
-        "with --tokenizer"
+        "DIR: no tokenizer.json, tekken.json or tokenizer.model; fetch the tokenizer's files, or name the directory "
+        "they are in with --tokenizer"
     )
 
 
@@ -95,7 +95,7 @@ def in_first_added(**changes: Any) -> Callable[[dict], None]:
 
 # fmt: off
 DAMAGES = [
-    (in_model(type="Unigram"), "the tokenizer's model is 'Unigram'; only BPE can be converted so far"),
+    (in_model(type="Unigram"), "the tokenizer's model is 'Unigram'; byte-level text needs BPE"),
     (in_model(vocab={}), "model.vocab is empty; the download may be incomplete, fetch it again"),
     (in_model(vocab=[]), "model.vocab is list '[]'; an object was expected; fetch the file again"),
     (in_model(vocab={"a": True}), "the id of token 'a' is True; a number was expected"),
@@ -104,6 +104,7 @@ DAMAGES = [
     (in_model(vocab={"\ud800": 5}), "a token is not valid Unicode (surrogates not allowed); fetch it again"),
     (in_model(vocab={"[PAD7]": 5}), "tokens 5 and 7 have the same text '[PAD7]'; llama.cpp needs every "
                                     "token's text to be different; rename one of them"),
+    (in_model(vocab={"a\0": 5}), "token 5 is 'a\\x00'; llama.cpp ends a text at a zero character; rename the token"),
     (in_model(merges=["ab"]), "model.merges[0] is 'ab'; two pieces of text were expected"),
     (in_model(merges=[["a", 1]]), "model.merges[0] is \"['a', 1]\"; two pieces of text were expected"),
     (in_model(merges=None), "model.merges is NoneType 'None'; a list was expected; fetch the file again"),
@@ -123,12 +124,12 @@ def test_damaged_tokenizer_json(directory: Path, change: Callable[[dict], None],
     assert refusal(directory) == f"tokenizer.json: {message}"
 
 
-def test_kinds_that_cannot_be_converted_yet(directory: Path) -> None:
-    edit(directory / "tokenizer.json", lambda data: data.update(pre_tokenizer={"type": "BertPreTokenizer"}))
-    edit(directory / "tokenizer.json", in_model(type="WordPiece"))
+def test_kind_without_a_counterpart(directory: Path) -> None:
+    edit(directory / "tokenizer.json", lambda data: data.update(pre_tokenizer={"type": "Whitespace"}))
+    edit(directory / "tokenizer.json", in_model(type="WordLevel"))
     assert refusal(directory) == (
-        "tokenizer.json: a WordPiece tokenizer that is neither byte-level BPE nor of sentencepiece's kind "
-        "(byte_fallback); only those can be converted so far"
+        "tokenizer.json: a WordLevel tokenizer that is neither byte-level nor of sentencepiece's kind (byte_fallback); "
+        "llama.cpp has no tokenizer like it"
     )
 
 
@@ -153,9 +154,11 @@ def test_unknown_name(directory: Path) -> None:
     assert "known are a.x-4.0, afmoe, " in refusal(directory, pre="#")
 
 
-def test_unigram_model(tmp_path: Path) -> None:
-    sentencepiece(tmp_path, model_type="unigram")
-    assert refusal(tmp_path, 2000) == ("tokenizer.model: a Unigram model; only BPE models can be converted so far")
+def test_models_of_whole_words(tmp_path: Path) -> None:
+    sentencepiece(tmp_path, model_type="word", byte_fallback=False, vocab_size=300)
+    assert refusal(tmp_path, 2000) == (
+        "tokenizer.model: a Word model; llama.cpp runs BPE and Unigram models only, so it cannot be converted"
+    )
 
 
 def test_model_proto_reads_what_the_library_reads(tmp_path: Path) -> None:
