@@ -33,7 +33,7 @@ class Family(ABC):
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
-    arch: ClassVar[str]
+    arch: str
     defaults: ClassVar[Mapping[str, Any]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS

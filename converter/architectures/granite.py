@@ -48,8 +48,13 @@ class GraniteMoe(Granite):
     def expert_counts(self) -> tuple[int, int]:
         return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
 
+    @property
+    def has_experts(self) -> bool:
+        return True
+
     def key_values(self) -> list[KeyValue]:
-        return [*super().key_values(), *expert_key_values(self.arch, self.expert_counts)]
+        experts = expert_key_values(self.arch, self.expert_counts) if self.has_experts else []
+        return [*super().key_values(), *experts]
 
     def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
         mixture = f"{source.removesuffix('mlp')}block_sparse_moe"
@@ -74,8 +79,9 @@ class GraniteMoeShared(GraniteMoe):
         return self.config.integer("shared_intermediate_size", 0)
 
     def key_values(self) -> list[KeyValue]:
-        length = [uint32(f"{self.arch}.expert_shared_feed_forward_length", self.shared)] if self.shared else []
-        return [*super().key_values(), *length]
+        if not self.shared or not self.has_experts:
+            return super().key_values()
+        return [*super().key_values(), uint32(f"{self.arch}.expert_shared_feed_forward_length", self.shared)]
 
     def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
         yield from super().feed_forward(target, source)

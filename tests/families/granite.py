@@ -1,6 +1,6 @@
-"""Granite: dense, with experts, with a shared expert."""
+"""Granite: dense, with experts, with a shared expert, with Mamba 2 mixers."""
 
-from checkpoint_layouts import fused
+from checkpoint_layouts import config_with, fused
 from variation import Variation
 
 GRANITE = {
@@ -20,6 +20,14 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+HYBRID = {
+    "num_hidden_layers": 3,
+    "layer_types": ["mamba", "attention", "mamba"],
+    "mamba_n_heads": 8,
+    "mamba_d_state": 32,
+    "mamba_chunk_size": 16,
+    "shared_intermediate_size": 160,
+}
 
 VARIATIONS = [
     Variation("granite", "GraniteConfig", GRANITE),
@@ -33,6 +41,36 @@ VARIATIONS = [
     Variation("granitemoe-fused-tied", "GraniteMoeConfig", EXPERTS | {"tie_word_embeddings": True}, rewrite=fused),
     Variation("granitemoeshared", "GraniteMoeSharedConfig", EXPERTS | {"shared_intermediate_size": 160}),
     Variation("granitemoeshared-none", "GraniteMoeSharedConfig", EXPERTS | {"attention_bias": True}, rewrite=fused),
+    Variation("granite-hybrid", "GraniteMoeHybridConfig", HYBRID | EXPERTS),
+    Variation(
+        "granite-hybrid-fused-rope",
+        "GraniteMoeHybridConfig",
+        HYBRID | EXPERTS | {"position_embedding_type": "rope", "mamba_conv_bias": False, "tie_word_embeddings": True},
+        rewrite=fused,
+    ),
+    Variation(
+        "granite-hybrid-dense",
+        "GraniteMoeHybridConfig",
+        HYBRID | GRANITE | {"num_local_experts": 0, "num_experts_per_tok": 0, "mamba_n_groups": 2},
+        rewrite=config_with(layer_types=["mamba", "attention", "mamba"]),
+    ),
+    Variation(
+        "granite-hybrid-attention",
+        "GraniteMoeHybridConfig",
+        HYBRID
+        | GRANITE
+        | {"num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"] * 3},
+    ),
+    Variation(
+        "granite-hybrid-attention-experts",
+        "GraniteMoeHybridConfig",
+        HYBRID | EXPERTS | {"position_embedding_type": "rope", "layer_types": ["attention"] * 3},
+    ),
+    Variation(
+        "granite-hybrid-attention-without-rope",
+        "GraniteMoeHybridConfig",
+        HYBRID | GRANITE | {"num_local_experts": 0, "layer_types": ["attention"] * 3},
+    ),
 ]
 
 BYTES = ["granitemoeshared"]

@@ -68,7 +68,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("mamba", {"use_bias": True}, "'use_bias' is True"),
     ("mamba", {"expand": 3}, "'expand' is 3"),
     ("mamba2", {"time_step_limit": [0.0, 0.1]}, r"'time_step_limit' is \[0.0, 0.1\]"),
-    ("mamba2", {"head_dim": 32}, "num_heads 8 of head_dim 32 are not expand . hidden_size = 512"),
+    ("mamba2", {"head_dim": 32}, "num_heads 8 of head_dim 32 are not the mixer's length 512"),
     ("lfm2", {"conv_bias": True}, "'conv_bias' is True"),
     ("lfm2moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
     ("lfm2moe", {"routed_scaling_factor": 2.0}, "'routed_scaling_factor' is 2.0"),
@@ -81,6 +81,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("glm", {"head_dim": 32}, "'head_dim' is 32"),
     ("exaone-moe", {"sliding_window": None}, "'sliding_window' is None"),
     ("exaone-moe", {"mlp_layer_types": ["sparse", "dense"] * 2}, "'mlp_layer_types' is .* only with all 'dense'"),
+    ("granite-hybrid", {"mamba_expand": 3}, "'mamba_expand' is 3"),
+    ("granite-hybrid", {"mamba_proj_bias": True}, "'mamba_proj_bias' is True"),
+    ("granite-hybrid-attention-experts", {"position_embedding_type": "nope"}, "'position_embedding_type' is 'nope'"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
