@@ -59,16 +59,9 @@ def library() -> ctypes.CDLL:
     )  # fmt: skip
     ggml.ggml_get_type_traits.restype = ctypes.POINTER(_TypeTraits)
     ggml.ggml_get_type_traits.argtypes = (ctypes.c_int,)
-    ggml.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
-    ggml.ggml_quantize_requires_imatrix.argtypes = (ctypes.c_int,)
     ggml.ggml_validate_row_data.restype = ctypes.c_bool
     ggml.ggml_validate_row_data.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
     return ggml
-
-
-def requires_importance(ggml_type: int) -> bool:
-    """Whether ggml stops the process when this type is quantized without an importance matrix."""
-    return bool(library().ggml_quantize_requires_imatrix(ggml_type))
 
 
 def quantize(

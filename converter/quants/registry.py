@@ -48,6 +48,7 @@ class QuantType:
         dequantizer: module with ``dequantize_<name>(data, out)``; None where ggml's function is used.
         weighted: module with ``quantize_<name>_weighted(rows, out, importance)``; None where ggml's function is used.
         ignores_importance: whether an importance matrix changes nothing.
+        requires_importance: whether ggml stops the process without an importance matrix.
     """
 
     name: str
@@ -59,6 +60,7 @@ class QuantType:
     dequantizer: str | None = None
     weighted: str | None = None
     ignores_importance: bool = False
+    requires_importance: bool = False
 
     @property
     def bits_per_weight(self) -> float:
@@ -114,7 +116,7 @@ class QuantType:
             kernel = _function(module, f"quantize_{self.name}{suffix}")
             for row in kernel(rows, out, importance):
                 ggml.quantize(self.ggml_type, rows[row : row + 1], out[row : row + 1], importance)
-        elif importance is None and ggml.requires_importance(self.ggml_type):
+        elif importance is None and self.requires_importance:
             raise RecipeError(
                 f"{self.name} cannot be made without an importance matrix; give one or choose a larger type"
             )
@@ -195,11 +197,11 @@ _TYPES = (
     QuantType("q4_k", 12, 256, 144, (_half(0), _half(2)), "k_quants", _VALUES, "k_quants"),
     QuantType("q5_k", 13, 256, 176, (_half(0), _half(2)), "k_quants", _VALUES, "k_quants"),
     QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants", _VALUES, "k_quants"),
-    QuantType("iq1_s", 19, 256, 50, (_half(0),)),
+    QuantType("iq1_s", 19, 256, 50, (_half(0),), requires_importance=True),
     # The scale of iq1_m is spread over the top nibbles of four 16-bit words, low nibble first.
     QuantType("iq1_m", 29, 256, 56, (FloatField("<u8", 48, 0x7000_C000_0000_0000),)),
-    QuantType("iq2_xxs", 16, 256, 66, (_half(0),)),
-    QuantType("iq2_xs", 17, 256, 74, (_half(0),)),
+    QuantType("iq2_xxs", 16, 256, 66, (_half(0),), requires_importance=True),
+    QuantType("iq2_xs", 17, 256, 74, (_half(0),), requires_importance=True),
     QuantType("iq2_s", 22, 256, 82, (_half(0),)),
     QuantType("iq3_xxs", 18, 256, 98, (_half(0),)),
     QuantType("iq3_s", 21, 256, 110, (_half(0),)),

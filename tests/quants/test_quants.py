@@ -46,6 +46,8 @@ GGML.ggml_quantize_chunk.argtypes = (
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
 )  # fmt: skip
 GGML.ggml_quantize_chunk.restype = ctypes.c_size_t
+GGML.ggml_quantize_requires_imatrix.argtypes = (ctypes.c_int,)
+GGML.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
 GGML.ggml_validate_row_data.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)
 GGML.ggml_validate_row_data.restype = ctypes.c_bool
 
@@ -83,7 +85,6 @@ KERNELS = [(name, "") for name in OWN if name != "f32"] + [(name, "_weighted") f
 THROUGH_GGML = [name for name in QUANT_TYPES if name not in OWN]
 # ggml spends 4 to 18 seconds on the tables of these before the first block; their layouts are checked below.
 SLOW_TABLES = ("iq1_s", "iq1_m", "iq2_xs", "iq2_s")
-NEED_IMPORTANCE = ("iq1_s", "iq2_xxs", "iq2_xs")
 
 each_kernel = pytest.mark.parametrize(("name", "suffix"), KERNELS, ids=[name + suffix for name, suffix in KERNELS])
 
@@ -137,6 +138,19 @@ def test_own_kernels_on_each_kind_of_row(name: str, suffix: str) -> None:
             np.testing.assert_array_equal(quant.quantize(rows, None, importance), expected, kind.__name__)
 
 
+def test_types_require_importance_as_in_ggml() -> None:
+    required = {name for name, quant in QUANT_TYPES.items() if GGML.ggml_quantize_requires_imatrix(quant.ggml_type)}
+    assert {name for name, quant in QUANT_TYPES.items() if quant.requires_importance} == required
+
+
+@pytest.mark.parametrize("name", [name for name, quant in QUANT_TYPES.items() if name not in SLOW_TABLES])
+def test_types_ignore_importance_as_in_ggml(name: str) -> None:
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(15)
+    rows = np.stack([normal(rng) for _ in range(4)])
+    first, second = (ggml_bytes(quant, rows, mean_activations(rng)) for _ in range(2))
+    assert np.array_equal(first, second) == quant.ignores_importance
+
+
 @each_kernel
 def test_ordinary_rows_are_not_left_to_ggml(name: str, suffix: str) -> None:
     quant, rng, own = QUANT_TYPES[name], np.random.default_rng(11), kernel_of(name, suffix)
@@ -167,7 +181,7 @@ def test_other_types_give_ggmls_bytes(name: str) -> None:
     rows = np.stack([normal(rng), heavy_tailed(rng)])
     importance = rng.uniform(0.1, 2, ROW).astype(np.float32)
     np.testing.assert_array_equal(quant.quantize(rows, None, importance), ggml_bytes(quant, rows, importance))
-    if name not in NEED_IMPORTANCE:
+    if not quant.requires_importance:
         np.testing.assert_array_equal(quant.quantize(rows), ggml_bytes(quant, rows))
 
 
