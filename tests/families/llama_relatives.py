@@ -1,4 +1,4 @@
-"""Seed-OSS, Arcee and Apertus."""
+"""Seed-OSS, Arcee, Apertus and Ministral 3."""
 
 from typing import Any
 
@@ -13,6 +13,21 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 LLAMA = {"num_key_value_heads": 2, "intermediate_size": 320}
+#: Queries from the 33rd on are longer.
+GROWING = {
+    "head_dim": 64,
+    "rope_parameters": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "original_max_position_embeddings": 32,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 1.0,
+        "llama_4_scaling_beta": 0.3,
+    },
+}
 
 
 def spread_activation(model: Any) -> None:
@@ -47,5 +62,11 @@ VARIATIONS = [
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         },
         adjust=spread_activation,
+    ),
+    Variation("ministral3", "Ministral3Config", LLAMA | GROWING),
+    Variation(
+        "ministral3-tied",
+        "Ministral3Config",
+        LLAMA | GROWING | {"tie_word_embeddings": True, "head_dim": 32, "num_key_value_heads": 1},
     ),
 ]

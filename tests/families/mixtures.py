@@ -1,6 +1,6 @@
-"""Mixtral and the mixtures of Qwen2 and Qwen3."""
+"""Mixtral, the mixtures of Qwen2 and Qwen3, MiniMax M2."""
 
-from checkpoint_layouts import config_with, fused
+from checkpoint_layouts import config_with, fused, spread_choice
 from variation import Variation
 
 MIXTRAL = {"num_key_value_heads": 2, "num_local_experts": 4, "intermediate_size": 192}
@@ -18,6 +18,7 @@ QWEN3 = {
     "moe_intermediate_size": 96,
     "norm_topk_prob": True,
 }
+MINIMAX = MIXTRAL | {"num_experts_per_tok": 2}
 
 VARIATIONS = [
     Variation("mixtral", "MixtralConfig", MIXTRAL),
@@ -33,6 +34,21 @@ VARIATIONS = [
         "Qwen3MoeConfig",
         QWEN3 | {"tie_word_embeddings": True, "head_dim": 32},
         rewrite=config_with(num_local_experts=None, num_experts=8),
+    ),
+    Variation("minimax", "MiniMaxM2Config", MINIMAX | {"head_dim": 32}, adjust=spread_choice),
+    Variation(
+        "minimax-fused-tied",
+        "MiniMaxM2Config",
+        MINIMAX | {"head_dim": 64, "tie_word_embeddings": True, "num_key_value_heads": 1},
+        adjust=spread_choice,
+        rewrite=fused,
+    ),
+    Variation(
+        "minimax-older-config",
+        "MiniMaxM2Config",
+        MINIMAX | {"head_dim": 64, "rotary_dim": 32},
+        adjust=spread_choice,
+        rewrite=config_with(rope_parameters=None, rope_theta=5e6, rotary_dim=32),
     ),
 ]
 
