@@ -125,7 +125,7 @@ class QuantType:
         return out
 
     def dequantize(self, data: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The values that ``data`` stands for, bit for bit those of ggml.
+        """The values that ``data`` stands for, bit for bit those of ggml, save that one NaN stands for all.
 
         Args:
             data: uint8 (n, row_bytes), C-contiguous.

@@ -30,12 +30,13 @@ def half(values: Lanes) -> Lanes:
 
 
 def widened(halves: Lanes) -> Lanes:
-    """The bits of float16 to float32; NaN is not provided for."""
+    """The bits of float16 to float32; of a NaN only the sign is kept."""
     bits = halves.integers()
     magnitude = bits & 0x7FFF
     denormal = (magnitude.floats() * 2.0**-24).bits()
-    normal = (magnitude < 0x7C00).where((magnitude << 13) + (112 << 23), 0x7F800000)
-    return ((magnitude < 0x400).where(denormal, normal) | ((bits & 0x8000) << 16)).as_floats()
+    special = (magnitude > 0x7C00).where(0x7FC00000, 0x7F800000)
+    finite = (magnitude < 0x400).where(denormal, (magnitude << 13) + (112 << 23))
+    return ((magnitude < 0x7C00).where(finite, special) | ((bits & 0x8000) << 16)).as_floats()
 
 
 def reciprocal(scale: Lanes) -> Lanes:

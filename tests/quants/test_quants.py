@@ -218,6 +218,20 @@ def test_a_processor_without_wide_registers_gives_the_same_values(name: str, mon
     np.testing.assert_array_equal(out, ggml_values(quant, data))
 
 
+@pytest.mark.parametrize("name", [name for name in OWN if name not in ("f32", "f16", "bf16", "mxfp4")])
+def test_dequantize_of_a_scale_that_is_no_number(name: str) -> None:
+    """A file from a stranger: infinities and NaN come out where ggml has them."""
+    quant, rng = QUANT_TYPES[name], np.random.default_rng(16)
+    data = quant.quantize(np.stack([normal(rng) for _ in range(2)]))
+    blocks = data.reshape(-1, quant.block_bytes)
+    for field in quant.fields:
+        blocks[::3, field.offset : field.offset + 2] = np.frombuffer(np.uint16(0xFC00).tobytes(), np.uint8)
+        blocks[1::3, field.offset : field.offset + 2] = np.frombuffer(np.uint16(0x7E01).tobytes(), np.uint8)
+    ours = quant.dequantize(data)
+    assert np.isnan(ours).any()
+    np.testing.assert_array_equal(ours, ggml_values(quant, data))
+
+
 def test_dequantize_f32_is_the_same_bits() -> None:
     rows = any_bits(np.random.default_rng(4))[np.newaxis]
     np.testing.assert_array_equal(QUANT_TYPES["f32"].dequantize(rows.view(np.uint8)), rows)
