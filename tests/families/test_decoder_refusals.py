@@ -84,6 +84,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("granite-hybrid", {"mamba_expand": 3}, "'mamba_expand' is 3"),
     ("granite-hybrid", {"mamba_proj_bias": True}, "'mamba_proj_bias' is True"),
     ("granite-hybrid-attention-experts", {"position_embedding_type": "nope"}, "'position_embedding_type' is 'nope'"),
+    ("ministral3", {"rope_parameters": {"rope_theta": 1e4}}, "no 'llama_4_scaling_beta' in 'rope_parameters'"),
+    ("falcon-h1", {"mamba_rms_norm": True}, "'mamba_norm_before_gate' is True"),
+    ("falcon-h1", {"projectors_bias": True}, "'projectors_bias' is True"),
+    ("falcon-h1", {"mlp_multipliers": [1.0]}, r"'mlp_multipliers' is \[1.0\], a list of 2 numbers expected"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
