@@ -27,7 +27,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from converter.quants.lanes import _F32, _I8, _I16, _I32, _I64, Lanes, loop
+from converter.quants.lanes import F32, I8, I16, I32, I64, Lanes, loop
 
 _POINTER = ir.PointerType()
 _ROWS = 16  # of a block that is given in rows
@@ -50,8 +50,8 @@ class Source:
         self._elements, self._importance, self._row_sums = elements, importance, row_sums
 
     def _loaded(self, pointer: Any, index: Lanes | int, count: int) -> Lanes:
-        address = self.builder.gep(pointer, [_index(index)], source_etype=_F32)
-        kind = ir.VectorType(_F32, count) if count > 1 else _F32
+        address = self.builder.gep(pointer, [_index(index)], source_etype=F32)
+        kind = ir.VectorType(F32, count) if count > 1 else F32
         return Lanes(self.builder, self.builder.load(address, align=4, typ=kind))
 
     def load(self, start: Lanes | int, count: int) -> Lanes:
@@ -71,7 +71,7 @@ class Source:
     @contextmanager
     def repeat(self, times: int | Lanes) -> Iterator[Lanes]:
         """A loop; ``with x.repeat(18) as i`` gives its index, a scalar from 0 on, int32 or as a computed ``times``."""
-        with loop(self.builder, times.value if isinstance(times, Lanes) else _I32(times)) as index:
+        with loop(self.builder, times.value if isinstance(times, Lanes) else I32(times)) as index:
             yield Lanes(self.builder, index)
 
 
@@ -84,7 +84,7 @@ class Target:
 
     def store(self, offset: int, lanes: Lanes) -> None:
         """Write lanes, little endian, from byte ``offset`` on."""
-        address = self.builder.gep(self.pointer, [_I64(offset)], source_etype=_I8)
+        address = self.builder.gep(self.pointer, [I64(offset)], source_etype=I8)
         self.builder.store(lanes.value, address, align=1)
 
 
@@ -96,20 +96,20 @@ class Block:
         self.pointer = pointer
 
     def _loaded(self, offset: int, kind: Any) -> Lanes:
-        address = self.builder.gep(self.pointer, [_I64(offset)], source_etype=_I8)
+        address = self.builder.gep(self.pointer, [I64(offset)], source_etype=I8)
         return Lanes(self.builder, self.builder.load(address, align=1, typ=kind))
 
     def load(self, offset: int, count: int) -> Lanes:
         """``count`` bytes from byte ``offset`` on."""
-        return self._loaded(offset, ir.VectorType(_I8, count) if count > 1 else _I8)
+        return self._loaded(offset, ir.VectorType(I8, count) if count > 1 else I8)
 
     def short(self, offset: int) -> Lanes:
         """Two bytes as one integer."""
-        return self._loaded(offset, _I16)
+        return self._loaded(offset, I16)
 
     def word(self, offset: int) -> Lanes:
         """Four bytes as one integer."""
-        return self._loaded(offset, _I32)
+        return self._loaded(offset, I32)
 
 
 #: A body may return a mask: where it is set, arithmetic has left the range that the body is right for.
@@ -222,7 +222,7 @@ def decoder(size: int, elements: int) -> Callable[[Callable[[Block, Target], Non
 
 
 def _index(index: Lanes | int) -> Any:
-    return index.value if isinstance(index, Lanes) else _I64(index)
+    return index.value if isinstance(index, Lanes) else I64(index)
 
 
 def _assembly(body: Body, size: int) -> str:
@@ -232,25 +232,25 @@ def _assembly(body: Body, size: int) -> str:
                 int64_t first_position, int64_t row_length, int64_t elements, int64_t blocks)
     """
     module = ir.Module()
-    kinds = [_POINTER] * 5 + [_I64] * 4
+    kinds = [_POINTER] * 5 + [I64] * 4
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), "kernel")
     rows, out, unfit, importance, row_sums, first, row_length, elements, blocks = function.args
     for pointer in function.args[:5]:
         pointer.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block())
     with (
-        builder.if_then(builder.icmp_signed(">", blocks, _I64(0))),
+        builder.if_then(builder.icmp_signed(">", blocks, I64(0))),
         loop(builder, blocks) as index,
     ):
         offset = builder.mul(index, elements)
         position = Lanes(builder, builder.add(first, offset))
-        source = builder.gep(rows, [offset], source_etype=_F32)
-        target = builder.gep(out, [builder.mul(index, _I64(size))], source_etype=_I8)
+        source = builder.gep(rows, [offset], source_etype=F32)
+        target = builder.gep(out, [builder.mul(index, I64(size))], source_etype=I8)
         x = Source(builder, source, importance, row_sums, position, Lanes(builder, row_length))
         mask = body(x, Target(builder, target))
         if mask is not None:
-            byte = builder.zext(mask.any().value, _I8)
-            builder.store(byte, builder.gep(unfit, [index], source_etype=_I8))
+            byte = builder.zext(mask.any().value, I8)
+            builder.store(byte, builder.gep(unfit, [index], source_etype=I8))
     builder.ret_void()
     return str(module)
 
@@ -258,17 +258,17 @@ def _assembly(body: Body, size: int) -> str:
 def _decoder_assembly(body: Callable[[Block, Target], None], size: int, elements: int) -> str:
     """LLVM's assembly of ``void kernel(const uint8_t *data, float *out, int64_t blocks)``."""
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, _I64]), "kernel")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_POINTER, _POINTER, I64]), "kernel")
     data, out, blocks = function.args
     for pointer in function.args[:2]:
         pointer.add_attribute("noalias")
     builder = ir.IRBuilder(function.append_basic_block())
     with (
-        builder.if_then(builder.icmp_signed(">", blocks, _I64(0))),
+        builder.if_then(builder.icmp_signed(">", blocks, I64(0))),
         loop(builder, blocks) as index,
     ):
-        source = builder.gep(data, [builder.mul(index, _I64(size))], source_etype=_I8)
-        target = builder.gep(out, [builder.mul(index, _I64(elements))], source_etype=_F32)
+        source = builder.gep(data, [builder.mul(index, I64(size))], source_etype=I8)
+        target = builder.gep(out, [builder.mul(index, I64(elements))], source_etype=F32)
         body(Block(builder, source), Target(builder, target))
     builder.ret_void()
     return str(module)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-_I1, _I8, _I16, _I32, _I64 = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
-_F32 = ir.FloatType()
+I1, I8, I16, I32, I64 = (ir.IntType(width) for width in (1, 8, 16, 32, 64))
+F32 = ir.FloatType()
 _FLOAT_MAX = float(np.finfo(np.float32).max)
 _TO_INTEGER = 12582912.0  # 1.5 * 2**23: adding it leaves no bits for a fraction
 
@@ -34,7 +34,7 @@ class _Splat(ir.Constant):  # type: ignore[misc]
 
 @cache
 def _shuffle_mask(indices: tuple[int, ...]) -> Any:
-    return ir.Constant(ir.VectorType(_I32, len(indices)), indices)
+    return ir.Constant(ir.VectorType(I32, len(indices)), indices)
 
 
 class Lanes:
@@ -67,7 +67,7 @@ class Lanes:
             return self
         assert len(self) == 1
         empty = ir.Constant(ir.VectorType(self.element, count), ir.Undefined)
-        return Lanes(self.builder, self.builder.insert_element(empty, self.value, _I32(0))).pick([0] * count)
+        return Lanes(self.builder, self.builder.insert_element(empty, self.value, I32(0))).pick([0] * count)
 
     def _pair(self, other: Lanes | float) -> tuple[Any, Any]:
         """Both operands as LLVM values of one length."""
@@ -80,7 +80,7 @@ class Lanes:
         return self.spread(count).value, other.spread(count).value
 
     def _combined(self, other: Lanes | float, of_floats: str, of_integers: str) -> Lanes:
-        operation = of_floats if self.element == _F32 else of_integers
+        operation = of_floats if self.element == F32 else of_integers
         return Lanes(self.builder, getattr(self.builder, operation)(*self._pair(other)))
 
     def __add__(self, other: Lanes | float) -> Lanes:
@@ -117,7 +117,7 @@ class Lanes:
         return (self.bits() & 0x7FFFFFFF).as_floats()
 
     def _compared(self, operator: str, other: Lanes | float) -> Lanes:
-        compare = self.builder.fcmp_ordered if self.element == _F32 else self.builder.icmp_signed
+        compare = self.builder.fcmp_ordered if self.element == F32 else self.builder.icmp_signed
         return Lanes(self.builder, compare(operator, *self._pair(other)))
 
     def __gt__(self, other: Lanes | float) -> Lanes:
@@ -146,7 +146,7 @@ class Lanes:
         """Of a mask: lanes of ``yes`` where it is set, of ``no`` elsewhere. Two numbers give float32 or int32."""
         model = next((lanes for lanes in (yes, no) if isinstance(lanes, Lanes)), None)
         if model is None:
-            model = Lanes(self.builder, ir.Constant(_I32 if isinstance(yes, int) else _F32, 0))
+            model = Lanes(self.builder, ir.Constant(I32 if isinstance(yes, int) else F32, 0))
         count = max(len(lanes) for lanes in (self, yes, no) if isinstance(lanes, Lanes))
         model = model.spread(count)
         chosen = self.builder.select(self.spread(count).value, model._pair(yes)[1], model._pair(no)[1])
@@ -168,8 +168,8 @@ class Lanes:
 
     def first(self) -> Lanes:
         """Of a mask with a power of two lanes: index of the first that is set, an int64; 0 if none is."""
-        zeros_below = self.builder.cttz(self.packed().value, _I1(0))
-        return Lanes(self.builder, self.builder.zext(zeros_below, _I64)) & (len(self) - 1)
+        zeros_below = self.builder.cttz(self.packed().value, I1(0))
+        return Lanes(self.builder, self.builder.zext(zeros_below, I64)) & (len(self) - 1)
 
     def _converted(self, operation: str, element: Any) -> Lanes:
         return Lanes(self.builder, getattr(self.builder, operation)(self.value, self._same_length(element)))
@@ -194,39 +194,39 @@ class Lanes:
 
     def bits(self) -> Lanes:
         """float32 reinterpreted as int32."""
-        return self._converted("bitcast", _I32)
+        return self._converted("bitcast", I32)
 
     def as_floats(self) -> Lanes:
         """int32 reinterpreted as float32."""
-        return self._converted("bitcast", _F32)
+        return self._converted("bitcast", F32)
 
     def truncated(self) -> Lanes:
         """float32 rounded toward zero to int32; undefined for a lane that does not fit."""
-        return self._converted("fptosi", _I32)
+        return self._converted("fptosi", I32)
 
     def floats(self) -> Lanes:
         """int32 converted to float32."""
-        return self._converted("sitofp", _F32)
+        return self._converted("sitofp", F32)
 
     def integers(self) -> Lanes:
         """Bytes or int16 widened to int32, without sign."""
-        return self._converted("zext", _I32)
+        return self._converted("zext", I32)
 
     def signed(self) -> Lanes:
         """Bytes widened to int32, with their sign."""
-        return self._converted("sext", _I32)
+        return self._converted("sext", I32)
 
     def unpacked(self) -> Lanes:
         """An int32 as a mask of 32 lanes, the lowest bit first."""
-        return Lanes(self.builder, self.builder.bitcast(self.value, ir.VectorType(_I1, 32)))
+        return Lanes(self.builder, self.builder.bitcast(self.value, ir.VectorType(I1, 32)))
 
     def bytes(self) -> Lanes:
         """Low 8 bits."""
-        return self._converted("trunc", _I8)
+        return self._converted("trunc", I8)
 
     def shorts(self) -> Lanes:
         """Low 16 bits."""
-        return self._converted("trunc", _I16)
+        return self._converted("trunc", I16)
 
     def pick(self, indices: Sequence[int], other: Lanes | None = None) -> Lanes:
         """The lanes at ``indices``, counted through ``self`` and then ``other``."""
@@ -234,7 +234,7 @@ class Lanes:
         return Lanes(self.builder, self.builder.shuffle_vector(self.value, (other or self).value, mask))
 
     def lane(self, index: Lanes | int) -> Lanes:
-        position = index.value if isinstance(index, Lanes) else _I64(index)
+        position = index.value if isinstance(index, Lanes) else I64(index)
         return Lanes(self.builder, self.builder.extract_element(self.value, position))
 
     def joined(self, other: Lanes) -> Lanes:
@@ -300,7 +300,7 @@ def side_by_side(scalars: Sequence[Lanes]) -> Lanes:
     builder = scalars[0].builder
     value = ir.Constant(ir.VectorType(scalars[0].element, len(scalars)), ir.Undefined)
     for position, scalar in enumerate(scalars):
-        value = builder.insert_element(value, scalar.value, _I32(position))
+        value = builder.insert_element(value, scalar.value, I32(position))
     return Lanes(builder, value)
 
 
@@ -340,15 +340,15 @@ def mapped(function: Callable[..., Lanes], *vectors: Sequence[Lanes]) -> list[La
     arrays = [array_of(sequence[0].value.type) for sequence in vectors]
     for array, sequence in zip(arrays, vectors, strict=True):
         for index, vector in enumerate(sequence):
-            builder.store(vector.value, builder.gep(array, [_I32(index)]))
+            builder.store(vector.value, builder.gep(array, [I32(index)]))
     results: Any = None
-    with loop(builder, _I32(count // 4)) as four:
+    with loop(builder, I32(count // 4)) as four:
         for step in range(4):
-            index = builder.add(builder.mul(four, _I32(4)), _I32(step))
+            index = builder.add(builder.mul(four, I32(4)), I32(step))
             result = function(*[Lanes(builder, builder.load(builder.gep(array, [index]))) for array in arrays]).value
             results = results or array_of(result.type)
             builder.store(result, builder.gep(results, [index]))
-    return [Lanes(builder, builder.load(builder.gep(results, [_I32(index)]))) for index in range(count)]
+    return [Lanes(builder, builder.load(builder.gep(results, [I32(index)]))) for index in range(count)]
 
 
 def _square_root(builder: Any, kind: Any) -> Any:
