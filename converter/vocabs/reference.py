@@ -13,7 +13,6 @@ from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import TEKKEN, TokenizerFiles
 from converter.vocabs.limits import NO_BYTES, RELAXATIONS, Pipeline
 from converter.vocabs.model_proto import read_model_proto
-from converter.vocabs.special import special_tokens
 
 Ids = list[list[int]]
 
@@ -110,8 +109,6 @@ class TokenizerJson(Reference):
         self._tokenizer.no_padding()
         if getattr(self._tokenizer.model, "dropout", None):
             self._tokenizer.model.dropout = None
-        if not self._source.get("post_processor"):
-            self._add_around(files)
         known = self._tokenizer.get_added_tokens_decoder()
         for token in files.added_tokens:
             if token.id not in known:
@@ -150,17 +147,6 @@ class TokenizerJson(Reference):
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         parts = [*({**split, "pattern": {"Regex": step}} for step in steps), byte_level]
         self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": parts})
-
-    def _add_around(self, files: TokenizerFiles) -> None:
-        """Without a post-processor transformers adds what tokenizer_config.json says."""
-        from tokenizers import processors
-
-        ids, flags = special_tokens(files, 1 << 31)
-        around = {role: (f"<{role}>", ids[role]) for role in ("bos", "eos") if flags.get(role) and role in ids}
-        before, after = (f"{around[role][0]}" if role in around else "" for role in ("bos", "eos"))
-        self._tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{before} $A {after}".strip(), special_tokens=list(around.values())
-        )
 
     def _add(self, tokens: Iterator[Any]) -> None:
         from tokenizers import AddedToken

@@ -13,8 +13,8 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
     """Which token plays which part, and which of them are added around every text.
 
     The ids come from tokenizer_config.json (a text, looked up among the added tokens), else from config.json. What is
-    added around a text is what the post-processor of tokenizer.json says; without one, what tokenizer_config.json
-    says. This is what ``SpecialVocab`` of llama.cpp's gguf-py does, and what transformers obeys.
+    added around a text is what the post-processor of tokenizer.json says; without tokenizer.json, what
+    tokenizer_config.json says. This is what ``SpecialVocab`` of llama.cpp's gguf-py does, and what transformers obeys.
 
     Args:
         files: the tokenizer's files.
@@ -25,18 +25,16 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
     """
     names = {role: name for role in ROLES if (name := _name(files.settings.get(f"{role}_token")))}
     flags: dict[str, bool] = {}
-    processed = False
     if files.tokenizer:
         names.setdefault("bos", names.get("cls", ""))
         names.setdefault("eos", names.get("sep", ""))
         for processor in _processors(files):
             if reader := _READERS.get(str(processor.get("type"))):
                 reader(processor, names, flags)
-        if processed := bool(files.tokenizer.get("post_processor")):
-            flags.setdefault("bos", False)
+        flags.setdefault("bos", False)
     for role in ROLES:
         if isinstance(given := files.settings.get(f"add_{role}_token"), bool):
-            flags.setdefault(role, given and not (processed and role in ("bos", "eos")))
+            flags.setdefault(role, given and not (files.tokenizer and role in ("bos", "eos")))
 
     ids: dict[str, int] = {}
     by_text = {token.content: token.id for token in reversed(files.added_tokens)}
