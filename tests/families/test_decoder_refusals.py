@@ -88,6 +88,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("falcon-h1", {"mamba_rms_norm": True}, "'mamba_norm_before_gate' is True"),
     ("falcon-h1", {"projectors_bias": True}, "'projectors_bias' is True"),
     ("falcon-h1", {"mlp_multipliers": [1.0]}, r"'mlp_multipliers' is \[1.0\], a list of 2 numbers expected"),
+    ("qwen3next", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
+    ("qwen3next", {"linear_value_head_dim": 64}, "'linear_value_head_dim' is 64"),
+    ("qwen3next", {"linear_num_key_heads": 3}, "linear_num_value_heads 4 is not a multiple of linear_num_key_heads 3"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
