@@ -54,6 +54,10 @@ class LayerNormDecoder(Llama):
         return self.config.integer("intermediate_size")
 
     @property
+    def norm_epsilon(self) -> KeyValue:
+        return float32(f"{self.arch}.attention.layer_norm_epsilon", self.config.number(self.epsilon))
+
+    @property
     def context_length(self) -> int:
         return self.config.integer("max_position_embeddings")
 
@@ -75,7 +79,7 @@ class LayerNormDecoder(Llama):
             uint32(f"{arch}.attention.head_count_kv", self.kv_heads),
             uint32(f"{arch}.attention.key_length", self.head_dim),
             uint32(f"{arch}.attention.value_length", self.head_dim),
-            float32(f"{arch}.attention.layer_norm_epsilon", config.number(self.epsilon)),
+            self.norm_epsilon,
         ]
         if self.rotary_factor is not None:
             pairs += [
