@@ -85,6 +85,7 @@ def convert(
     imatrix: Sequence[str | Path] = (),
     calibrate: Sequence[str | Path] = (),
     overrides: Overrides | None = None,
+    allow_requantize: bool = False,
     threads: int | None = None,
     dry_run: bool = False,
     verify: str = "load",
@@ -97,7 +98,7 @@ def convert(
     """Convert a checkpoint to a verified file.
 
     Args:
-        model: directory of a Hugging Face checkpoint.
+        model: directory of a Hugging Face checkpoint, or a GGUF file.
         method: a name of ``converter.recipes.METHODS``.
         output: the file to write, or a directory for it; by default ``<model>-<method>.gguf`` here.
         output_format: ``gguf``.
@@ -106,6 +107,7 @@ def convert(
         imatrix: importance matrices, added up.
         calibrate: texts on which an importance matrix is measured first; it is kept as ``<output>.imatrix.gguf``.
         overrides: what the user decides instead of the method.
+        allow_requantize: quantize what a GGUF source holds quantized already.
         threads: worker threads; by default one for each processor this process may use.
         dry_run: plan and prove, write nothing.
         verify: ``none``, ``load`` (llama.cpp loads it, tokenizes alike, generates) or ``full`` (logits compared with
@@ -146,6 +148,7 @@ def convert(
         pre=pre,
         prove=verify != "none",
         torch_dtype=torch_dtype,
+        allow_requantize=allow_requantize,
     )
     check_not_source(target, prepared.checkpoint)
     plan = prepared.plan
@@ -175,7 +178,7 @@ def convert(
             path,
             level=verify,
             source=source,
-            tokenizer=Path(tokenizer or source),
+            tokenizer=None if source.is_file() and tokenizer is None else Path(tokenizer or source),
             method=chosen.name,
             pre=pre,
             threads=threads,
@@ -236,7 +239,8 @@ def available_threads() -> int:
 
 def output_path(output: str | Path | None, model: Path, method: Method, output_format: str) -> Path:
     """Where the file goes: the path given, a default name in the directory given, or a default name here."""
-    default = f"{model.resolve().name}-{method.name}.{output_format}"
+    name = model.resolve().name.removesuffix(".gguf")
+    default = f"{name}-{method.name}.{output_format}"
     if output is None:
         return Path(default)
     path = Path(output)

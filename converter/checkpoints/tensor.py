@@ -54,6 +54,19 @@ class SourceTensor(ABC):
             raise ValueError(f"{self.name}: out is {out.dtype} {out.shape}, expected float32 {shape}")
         return first, out
 
+    def read_blocks(self, type_name: str, start: int, stop: int) -> NDArray[np.uint8] | None:
+        """Rows as blocks of a GGUF type, where the checkpoint holds just that; they can be copied as they are.
+
+        Args:
+            type_name: a name of ``converter.quants.QUANT_TYPES``.
+            start: first row.
+            stop: one past the last row.
+
+        Returns:
+            uint8 (stop - start, row_bytes), or None where the rows are stored otherwise.
+        """
+        return None
+
     @property
     @abstractmethod
     def nbytes(self) -> int:

@@ -19,7 +19,9 @@ from converter.errors import ConversionError
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 @click.option(
-    "--model", metavar="DIR", help="Checkpoint directory: config.json, *.safetensors and the tokenizer's files."
+    "--model",
+    metavar="DIR",
+    help="Checkpoint directory (config.json, *.safetensors, the tokenizer's files), or a GGUF file.",
 )
 @click.option("--method", metavar="NAME", help="How to store the weights, e.g. q4_0 or q8_0; see: convert methods.")
 @click.option(
@@ -40,6 +42,7 @@ from converter.errors import ConversionError
 @click.option("--output-type", metavar="TYPE", help="Type of the output matrix.")
 @click.option("--embedding-type", metavar="TYPE", help="Type of the token embeddings.")
 @click.option("--leave-output", is_flag=True, help="Keep the output matrix in float32.")
+@click.option("--allow-requantize", is_flag=True, help="Quantize again what a GGUF source holds quantized.")
 @click.option("--pure", is_flag=True, help="One type for every matrix, the output's included.")
 @click.option("--include-weights", metavar="PART", multiple=True, help="Use importance for tensors of this name only.")
 @click.option("--exclude-weights", metavar="PART", multiple=True, help="Use no importance for tensors of this name.")

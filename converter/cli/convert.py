@@ -52,7 +52,7 @@ def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         "tokenizer": options["tokenizer"],
         "imatrix": options["imatrix"],
         "calibrate": options["calibrate"],
-        **{name: options[name] for name in ("pre", "threads", "dry_run", "verify", "overwrite")},
+        **{name: options[name] for name in ("pre", "threads", "dry_run", "verify", "overwrite", "allow_requantize")},
     }
     verbose, recipe = options["verbose"], Recipe()
     if options["config"] is not None:

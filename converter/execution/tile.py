@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from converter.architectures.target import Piece, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, ConversionError
-from converter.plan import Plan, Tile
+from converter.plan import Plan, PlannedTensor, Tile
 from converter.quants import QUANT_TYPES
 
+Element = TypeVar("Element", bound=np.generic)
 Importance = Mapping[str, NDArray[np.float32]]
 
 #: Scattered rows are read run by run where runs are at least this long, otherwise with the rows between them.
@@ -46,15 +48,10 @@ def encode_tile(
     """
     planned = plan.tensors[tile.tensor]
     kind, weights = QUANT_TYPES[planned.type], importance.get(planned.target.name)
-    rows = read_tile(plan, tile, sources)
-    if weights is None:
-        encoded = kind.quantize(rows)
-    else:
-        encoded = np.empty((len(rows), planned.row_bytes), np.uint8)
-        height = planned.target.rows // len(weights)
-        for matrix in range(tile.start // height, (tile.stop - 1) // height + 1):
-            within = slice(max(matrix * height - tile.start, 0), (matrix + 1) * height - tile.start)
-            kind.quantize(rows[within], encoded[within], weights[matrix])
+    encoded = read_encoded(plan, tile, sources)
+    if encoded is None:
+        rows = read_tile(plan, tile, sources)
+        encoded = kind.quantize(rows) if weights is None else quantize_weighted(planned, tile, rows, weights)
     overflowed = kind.overflowed(encoded)
     if overflowed:
         raise ConversionError(
@@ -62,6 +59,41 @@ def encode_tile(
             f"{planned.type} relies; use --method bf16 or f32"
         )
     return encoded
+
+
+def quantize_weighted(
+    planned: PlannedTensor, tile: Tile, rows: NDArray[np.float32], weights: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Quantize a tile's rows with the importance of their columns, matrix by matrix of a stack."""
+    encoded = np.empty((len(rows), planned.row_bytes), np.uint8)
+    height = planned.target.rows // len(weights)
+    for matrix in range(tile.start // height, (tile.stop - 1) // height + 1):
+        within = slice(max(matrix * height - tile.start, 0), (matrix + 1) * height - tile.start)
+        QUANT_TYPES[planned.type].quantize(rows[within], encoded[within], weights[matrix])
+    return encoded
+
+
+def read_encoded(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.uint8] | None:
+    """A tile whose source already holds the very blocks it needs, shape (rows, row_bytes); None for all others."""
+    planned = plan.tensors[tile.tensor]
+    if plan.load_dtype is not None or not planned.target.pieces or len(planned.target.shape) == 1:
+        return None
+    parts = []
+    for piece, start, stop in overlapping(planned.target, tile, sources):
+        if piece.transposed or piece.operation is not None:
+            return None
+        source = sources[piece.source]
+        if source.row_length != planned.target.row_length or source.read_blocks(planned.type, 0, 0) is None:
+            return None
+
+        def read(first: int, last: int, source: SourceTensor = source) -> NDArray[np.uint8]:
+            blocks = source.read_blocks(planned.type, first, last)
+            assert blocks is not None
+            return blocks
+
+        rows = None if piece.rows is None else piece.rows.source_rows(start, stop)
+        parts.append(read(start, stop) if rows is None else read_selected(read, rows, planned.row_bytes))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def read_tile(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.float32]:
@@ -119,7 +151,7 @@ def transformed(
     elif piece.rows is None:
         values = source.read_rows(start, stop)
     else:
-        values = read_selected(source, piece.rows.source_rows(start, stop))
+        values = read_selected(source.read_rows, piece.rows.source_rows(start, stop), 4 * source.row_length)
     if not all_finite(values):
         raise NotFinite(piece.source)
     if plan.load_dtype is not None:
@@ -149,17 +181,18 @@ def read_transposed(piece: Piece, source: SourceTensor, start: int, stop: int) -
     return np.ascontiguousarray(window[:, columns - low].T)
 
 
-def read_selected(source: SourceTensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Scattered rows, in the order given, with few and large reads."""
+def read_selected(
+    read: Callable[[int, int], NDArray[Element]], rows: NDArray[np.int64], row_bytes: int
+) -> NDArray[Element]:
+    """Scattered rows, in the order given, with few and large reads; ``read`` gives a run of them."""
     order = np.sort(rows)
     breaks = np.flatnonzero(np.diff(order) != 1) + 1
     runs = np.split(order, breaks)
-    row_bytes = 4 * source.row_length
     if len(rows) * row_bytes / len(runs) >= RUN_BYTES or len(runs) == 1:
-        window = np.concatenate([source.read_rows(int(run[0]), int(run[-1]) + 1) for run in runs])
+        window = np.concatenate([read(int(run[0]), int(run[-1]) + 1) for run in runs])
         return window if np.array_equal(order, rows) else window[np.searchsorted(order, rows)]
     low = int(order[0])
-    return source.read_rows(low, int(order[-1]) + 1)[rows - low]
+    return read(low, int(order[-1]) + 1)[rows - low]
 
 
 def all_finite(values: NDArray[np.float32]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from converter.architectures.target import TargetTensor
 from converter.metadata import KeyValue
@@ -68,6 +69,7 @@ def choose_types(
     overrides: Overrides | None = None,
     *,
     importance: bool = False,
+    stored: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """The type of each tensor, in order.
 
@@ -77,11 +79,12 @@ def choose_types(
         facts: of the model.
         overrides: what the user decides instead.
         importance: whether an importance matrix is given.
+        stored: types that tensors have in a GGUF source; those that are not quantized keep them.
 
     Returns:
         Names of ``QUANT_TYPES``, one for each tensor.
     """
-    chooser = _Chooser(method, tensors, facts, overrides or Overrides(), importance)
+    chooser = _Chooser(method, tensors, facts, overrides or Overrides(), importance, stored)
     chosen = {tensor.name: chooser.type_of(tensor) for tensor in sorted(tensors, key=_block_order)}
     return [chosen[tensor.name] for tensor in tensors]
 
@@ -96,12 +99,19 @@ class _Chooser:
     """The rules at work; counts the tensors of each category it has seen."""
 
     def __init__(
-        self, method: Method, tensors: Sequence[TargetTensor], facts: ModelFacts, overrides: Overrides, importance: bool
+        self,
+        method: Method,
+        tensors: Sequence[TargetTensor],
+        facts: ModelFacts,
+        overrides: Overrides,
+        importance: bool,
+        stored: Mapping[str, str],
     ) -> None:
         self.method = method
         self.facts = facts
         self.overrides = overrides
         self.importance = importance
+        self.stored = stored
         self.tied = all(tensor.name != "output.weight" for tensor in tensors)
         self.values = sum(category(tensor.name) == "attn_v" for tensor in tensors)
         self.seen: Counter[str] = Counter()
@@ -109,7 +119,7 @@ class _Chooser:
     def type_of(self, tensor: TargetTensor) -> str:
         overrides, kind = self.overrides, category(tensor.name)
         if not quantizable(tensor) or (kind == "output" and overrides.leave_output):
-            return "f32"
+            return self.stored.get(tensor.name, "f32")
         named = next((kind for pattern, kind in overrides.tensor_types if re.search(pattern, tensor.name)), None)
         if kind == "token_embd" and overrides.embedding_type and not (tensor.name != rules.EMBEDDINGS[0] and named):
             return overrides.embedding_type

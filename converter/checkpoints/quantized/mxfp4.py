@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.floats import widen_exponents
-from converter.checkpoints.quantized.dequantized import DequantizedTensor, scale_groups
+from converter.checkpoints.quantized.dequantized import DequantizedTensor
+from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.packed import look_up, table_of
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
@@ -49,6 +50,9 @@ class Mxfp4Tensor(DequantizedTensor):
         look_up(self.codes.read_stored(row, end, slice(column // 2, last // 2)), E2M1_PAIRS, out)
         exponents = self.scales.read_stored(row, end, slice(column // BLOCK, last // BLOCK))
         scale_groups(out, widen_exponents(exponents), None, BLOCK)
+
+    def read_blocks(self, type_name: str, start: int, stop: int) -> NDArray[np.uint8] | None:
+        return self.mxfp4_rows(start, stop) if type_name == "mxfp4" else None
 
     def mxfp4_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows ``start`` to ``stop`` as ggml's ``block_mxfp4``: uint8 (stop - start, 17 * blocks per row).

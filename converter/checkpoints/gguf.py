@@ -1,0 +1,97 @@
+"""A GGUF file as a source: its tensors' rows, widened to float32 or as the blocks they are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.checkpoints.gguf_header import GgufHeader, TensorInfo, read_gguf_header
+from converter.checkpoints.source_file import SourceFile
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import CheckpointError
+from converter.quants import QUANT_TYPES, QuantType
+
+_BY_NUMBER = {kind.ggml_type: kind for kind in QUANT_TYPES.values()}
+
+#: Bytes of blocks dequantized at a time.
+CHUNK_BYTES = 1 << 19
+
+
+@dataclass(frozen=True)
+class GgufTensor(SourceTensor):
+    """A tensor of a GGUF file; ``dtype`` is its type's name, e.g. ``q4_0``.
+
+    Attributes:
+        file: where it lies.
+        begin: position of its first byte.
+    """
+
+    file: SourceFile = field(repr=False, compare=False)
+    begin: int
+
+    @property
+    def kind(self) -> QuantType:
+        return QUANT_TYPES[self.dtype]
+
+    @property
+    def nbytes(self) -> int:
+        return self.rows * self.kind.row_bytes(self.row_length)
+
+    def read_blocks(self, type_name: str, start: int, stop: int) -> NDArray[np.uint8] | None:
+        if type_name != self.dtype:
+            return None
+        blocks = np.empty((stop - start, self.kind.row_bytes(self.row_length)), np.uint8)
+        self.file.read_into(self.begin + start * blocks.shape[1], blocks)
+        return blocks
+
+    def read_rows(
+        self, start: int, stop: int, columns: slice | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        first, out = self.span(start, stop, columns, out)
+        step = max(1, CHUNK_BYTES // self.kind.row_bytes(self.row_length))
+        for row in range(start, stop, step):
+            end = min(row + step, stop)
+            blocks = self.read_blocks(self.dtype, row, end)
+            assert blocks is not None
+            values = self.kind.dequantize(blocks)
+            out[row - start : end - start] = values[:, first : first + out.shape[1]]
+        return out
+
+
+def open_gguf(path: Path) -> tuple[GgufHeader, dict[str, SourceTensor], SourceFile]:
+    """A GGUF file's header and tensors.
+
+    Raises:
+        CheckpointError: no GGUF, damaged, one part of several, or a tensor of an unknown type or outside the file.
+    """
+    header, file = read_gguf_header(path), SourceFile(path)
+    if header.value("split.count", 1) != 1:
+        raise CheckpointError(f"{path}: is one part of {header.value('split.count')}; merge them into one file first")
+    if not header.tensors or not isinstance(header.value("general.architecture"), str):
+        raise CheckpointError(f"{path}: has no tensors or no general.architecture; a whole model expected")
+    return header, {info.name: _tensor(info, header, file) for info in header.tensors}, file
+
+
+def type_of(info: TensorInfo, path: Path) -> QuantType:
+    """The type of a tensor; CheckpointError where it is unknown or does not go with the shape."""
+    kind = _BY_NUMBER.get(info.ggml_type)
+    if kind is None:
+        raise CheckpointError(f"{path}: tensor {info.name} is of type {info.ggml_type}, which is not known")
+    if info.shape[-1] % kind.block_size or not math.prod(info.shape):
+        raise CheckpointError(f"{path}: tensor {info.name}: shape {list(info.shape)} is none for {kind.name}")
+    return kind
+
+
+def _tensor(info: TensorInfo, header: GgufHeader, file: SourceFile) -> SourceTensor:
+    kind = type_of(info, file.path)
+    tensor = GgufTensor(info.name, kind.name, info.shape, file, header.data_start + info.offset)
+    if tensor.begin + tensor.nbytes > file.size:
+        raise CheckpointError(
+            f"{file.path}: is truncated: tensor {info.name} ends at byte {tensor.begin + tensor.nbytes} of "
+            f"{file.size}; download the file again"
+        )
+    return tensor

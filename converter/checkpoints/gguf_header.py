@@ -1,0 +1,196 @@
+"""The header of a GGUF file, read without trust: every length is checked against the file before it is used.
+
+Layout: ``docs/gguf.md`` of ggml. gguf's own reader takes seconds for a vocabulary of 128,000 tokens; this one takes a
+fraction of one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType
+
+from converter.errors import CheckpointError
+from converter.metadata import KeyValue
+
+VERSIONS = (2, 3)
+MAX_DIMENSIONS = 4
+
+_SCALARS = {
+    GGUFValueType.UINT8: "<B",
+    GGUFValueType.INT8: "<b",
+    GGUFValueType.UINT16: "<H",
+    GGUFValueType.INT16: "<h",
+    GGUFValueType.UINT32: "<I",
+    GGUFValueType.INT32: "<i",
+    GGUFValueType.FLOAT32: "<f",
+    GGUFValueType.BOOL: "<?",
+    GGUFValueType.UINT64: "<Q",
+    GGUFValueType.INT64: "<q",
+    GGUFValueType.FLOAT64: "<d",
+}
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's entry.
+
+    Attributes:
+        name: e.g. ``blk.0.attn_q.weight``.
+        shape: row-major; the last dimension is a row's length.
+        ggml_type: number of its type.
+        offset: first byte, counted from the start of the data section.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    ggml_type: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What comes before the data.
+
+    Attributes:
+        version: of the format.
+        metadata: key-values in order.
+        tensors: in order.
+        data_start: position of the data section, in bytes.
+    """
+
+    version: int
+    metadata: tuple[KeyValue, ...]
+    tensors: tuple[TensorInfo, ...]
+    data_start: int
+
+    def value(self, key: str, default: Any = None) -> Any:
+        return next((pair.value for pair in self.metadata if pair.key == key), default)
+
+
+def is_gguf(path: Path) -> bool:
+    """Whether a file calls itself one, by its name or its first bytes."""
+    if path.suffix == ".gguf":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"GGUF"
+    except OSError:
+        return False
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Read the header of a GGUF file.
+
+    Raises:
+        CheckpointError: the file cannot be read, is no GGUF, or is damaged; one line.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            if magic != b"GGUF":
+                raise CheckpointError(f"{path}: not a GGUF file: it starts with {magic!r}, b'GGUF' expected")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _Reader(path, content).header()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+class _Reader:
+    """A position in a file's bytes."""
+
+    def __init__(self, path: Path, content: mmap.mmap) -> None:
+        self.path = path
+        self.content = content
+        self.position = 4
+
+    def header(self) -> GgufHeader:
+        version = self.scalar("<I")
+        if version not in VERSIONS:
+            raise self.damaged(f"version {version}, one of {VERSIONS} expected")
+        tensor_count, pair_count = self.count(24), self.count(13)
+        metadata = [self.pair() for _ in range(pair_count)]
+        keys = {pair.key for pair in metadata}
+        if len(keys) != len(metadata):
+            raise self.damaged("a key appears twice")
+        tensors = [self.tensor() for _ in range(tensor_count)]
+        if len({tensor.name for tensor in tensors}) != len(tensors):
+            raise self.damaged("a tensor appears twice")
+        alignment = next((pair.value for pair in metadata if pair.key == "general.alignment"), 32)
+        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+            raise self.damaged(f"general.alignment is {alignment!r}, a power of two expected")
+        start = -(-self.position // alignment) * alignment
+        return GgufHeader(version, tuple(metadata), tuple(tensors), start)
+
+    def damaged(self, what: str) -> CheckpointError:
+        return CheckpointError(f"{self.path}: damaged or cut short: {what} at byte {self.position}")
+
+    def take(self, length: int) -> int:
+        """Advance over ``length`` bytes and return where they begin."""
+        begin, end = self.position, self.position + length
+        if end > len(self.content):
+            raise self.damaged(f"{length} bytes expected, {len(self.content) - begin} left")
+        self.position = end
+        return begin
+
+    def scalar(self, layout: str) -> Any:
+        return struct.unpack_from(layout, self.content, self.take(struct.calcsize(layout)))[0]
+
+    def count(self, least: int) -> int:
+        """A number of items, each at least ``least`` bytes long, that the rest of the file could hold."""
+        number: int = self.scalar("<Q")
+        if number * least > len(self.content) - self.position:
+            raise self.damaged(f"{number} items announced, more than the file could hold,")
+        return number
+
+    def text(self) -> str | bytes:
+        """A string; bytes where it is not UTF-8, as tokens may be."""
+        begin = self.take(self.count(1))
+        raw = self.content[begin : self.position]
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+    def name(self) -> str:
+        text = self.text()
+        if not isinstance(text, str) or not text.isprintable() or not text:
+            raise self.damaged(f"the name {text!r}")
+        return text
+
+    def kind(self) -> GGUFValueType:
+        number = self.scalar("<I")
+        try:
+            return GGUFValueType(number)
+        except ValueError:
+            raise self.damaged(f"value type {number}") from None
+
+    def pair(self) -> KeyValue:
+        key, kind = self.name(), self.kind()
+        if kind is not GGUFValueType.ARRAY:
+            return KeyValue(key, self.value(kind), kind)
+        element = self.kind()
+        if element is GGUFValueType.ARRAY:
+            raise self.damaged(f"{key} is a list of lists")
+        if element is GGUFValueType.STRING:
+            return KeyValue(key, [self.text() for _ in range(self.count(8))], kind, element)
+        layout = _SCALARS[element]
+        size = struct.calcsize(layout)
+        number = self.count(size)
+        begin = self.take(number * size)
+        values = list(struct.unpack_from(f"<{number}{layout[1]}", self.content, begin))
+        return KeyValue(key, values, kind, element)
+
+    def value(self, kind: GGUFValueType) -> Any:
+        return self.text() if kind is GGUFValueType.STRING else self.scalar(_SCALARS[kind])
+
+    def tensor(self) -> TensorInfo:
+        name, dimensions = self.name(), self.scalar("<I")
+        if not 0 < dimensions <= MAX_DIMENSIONS:
+            raise self.damaged(f"{name} has {dimensions} dimensions")
+        sizes = [self.scalar("<Q") for _ in range(dimensions)]
+        return TensorInfo(name, tuple(reversed(sizes)), self.scalar("<I"), self.scalar("<Q"))
