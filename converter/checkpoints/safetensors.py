@@ -103,7 +103,9 @@ class SafetensorsTensor(SourceTensor):
         offset = self.offset + start * pitch
         if last - first == self.row_length:
             self.file.read_into(offset, out)
-        elif pitch - out.itemsize * (last - first) >= _WORTH_SKIPPING or self.row_length > _CHUNK:
+        elif (
+            pitch - out.itemsize * (last - first) >= _WORTH_SKIPPING or self.row_length > _CHUNK or stored.itemsize > 4
+        ):
             for index, span in enumerate(out):
                 self.file.read_into(offset + index * pitch + first * stored.itemsize, span)
         else:
@@ -244,8 +246,8 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _chunk(dtype: DTypeLike) -> NDArray[Any]:
-    """This thread's memory for one chunk of stored elements of at most 8 bytes."""
-    memory: NDArray[np.uint64] | None = getattr(_scratch, "memory", None)
+    """This thread's memory for one chunk of stored elements of at most 4 bytes."""
+    memory: NDArray[np.uint32] | None = getattr(_scratch, "memory", None)
     if memory is None:
-        memory = _scratch.memory = np.empty(_CHUNK, np.uint64)
+        memory = _scratch.memory = np.empty(_CHUNK, np.uint32)
     return memory.view(dtype)[:_CHUNK]

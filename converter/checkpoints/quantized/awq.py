@@ -11,13 +11,12 @@ https://github.com/casper-hansen/AutoAWQ, ``awq/utils/packing_utils.py``.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.checkpoints.quantized.dequantized import DequantizedTensor, scale_groups
 from converter.checkpoints.quantized.gptq import group_size, refuse_remaining
+from converter.checkpoints.quantized.panels import Panels, TurnedTensor
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
 
@@ -27,46 +26,25 @@ _COLUMNS_OF_BYTE = ((0, 2), (4, 6), (1, 3), (5, 7))
 """The columns in the low and the high half of each byte of a word."""
 
 
-@dataclass(frozen=True)
-class AwqTensor(DequantizedTensor):
-    """AWQ's codes, turned around while they are read.
+class AwqTensor(TurnedTensor):
+    """AWQ's codes."""
 
-    Attributes:
-        scales: (groups, out).
-        zero_points: (groups, out / 8), packed like the codes.
-        group_size: columns of a group; the last group may be shorter.
-    """
+    def read_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return _unpack_turned(self.codes, start, stop)
 
-    scales: SafetensorsTensor
-    zero_points: SafetensorsTensor
-    group_size: int
-
-    @property
-    def row_unit(self) -> int:
-        return _TOGETHER
-
-    @property
-    def column_unit(self) -> int:
-        return self.group_size
-
-    def dequantize(self, row: int, column: int, out: NDArray[np.float32]) -> None:
-        rows, columns = slice(row, row + len(out)), slice(column, column + out.shape[1])
-        across = slice(rows.start // _TOGETHER, rows.stop // _TOGETHER)
-        groups = slice(column // self.group_size, math.ceil(columns.stop / self.group_size))
-        _unpack_turned(self.codes.read_stored(columns.start, columns.stop, across), out)
-        zeros = np.empty((len(out), groups.stop - groups.start), np.float32)
-        _unpack_turned(self.zero_points.read_stored(groups.start, groups.stop, across), zeros)
-        scales = np.ascontiguousarray(self.scales.read_rows(groups.start, groups.stop, rows).T)
-        scale_groups(out, scales, zeros, self.group_size)
+    def read_zeros(self, start: int, stop: int) -> NDArray[np.uint8]:
+        return _unpack_turned(self.zero_points, start, stop)
 
 
-def _unpack_turned(words: NDArray[np.uint32], out: NDArray[np.float32]) -> None:
-    """Fill ``out`` (8 * words, n) with the codes in ``words`` (n, words)."""
-    packed = np.ascontiguousarray(words.view(np.uint8).T).reshape(-1, 4, len(words))  # (words, bytes, n)
-    columns = out.reshape(-1, _TOGETHER, len(words))
+def _unpack_turned(tensor: SafetensorsTensor, start: int, stop: int) -> NDArray[np.uint8]:
+    """Some columns of packed codes as rows, shape (stop - start, rows of the tensor)."""
+    words = tensor.read_stored(0, tensor.rows, slice(start // _TOGETHER, stop // _TOGETHER))
+    packed = np.ascontiguousarray(words.view(np.uint8).T).reshape(-1, 4, len(words))  # (words, bytes, rows)
+    codes = np.empty((len(packed), _TOGETHER, len(words)), np.uint8)
     for byte, (low, high) in enumerate(_COLUMNS_OF_BYTE):
-        np.copyto(columns[:, low], packed[:, byte] & np.uint8(0x0F))
-        np.copyto(columns[:, high], packed[:, byte] >> np.uint8(4))
+        np.bitwise_and(packed[:, byte], np.uint8(0x0F), out=codes[:, low])
+        np.right_shift(packed[:, byte], np.uint8(4), out=codes[:, high])
+    return codes.reshape(stop - start, len(words))
 
 
 def read_awq(parts: Parts) -> None:
@@ -81,7 +59,7 @@ def read_awq(parts: Parts) -> None:
     parts.setting("zero_point", True, True)
     if parts.settings.get("backend") == "llm-awq":  # packs in yet another order
         parts.setting("backend", "autoawq", "autoawq")
-    asked = group_size(parts)
+    asked, panels = group_size(parts), Panels()
     for base in parts.bases(".qweight"):
         name = f"{base}.qweight"
         codes = parts.take(name, name, ("I32",), None, None)
@@ -90,5 +68,6 @@ def read_awq(parts: Parts) -> None:
         groups = math.ceil(columns / size) if size else 0
         scales = parts.take(f"{base}.scales", name, FLOATS, groups, rows)
         zeros = parts.take(f"{base}.qzeros", name, ("I32",), groups, codes.shape[1])
-        parts.give(AwqTensor(f"{base}.weight", "I32", (rows, columns), codes, scales, zeros, size), name)
+        shape = (rows, columns)
+        parts.give(AwqTensor(f"{base}.weight", "I32", shape, codes, scales, zeros, None, size, panels), name)
     refuse_remaining(parts)

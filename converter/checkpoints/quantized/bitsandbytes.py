@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.checkpoints.quantized.dequantized import DequantizedTensor, scale_groups
+from converter.checkpoints.quantized.dequantized import DequantizedTensor
+from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.packed import look_up, table_of
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.safetensors import SafetensorsTensor

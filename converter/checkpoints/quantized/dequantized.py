@@ -69,32 +69,5 @@ class DequantizedTensor(SourceTensor):
         return out
 
 
-def scale_groups(
-    weights: NDArray[np.float32],
-    scales: NDArray[np.float32],
-    zeros: NDArray[np.float32] | None,
-    group: int | NDArray[np.int64],
-) -> None:
-    """``weights = (weights - zero) * scale``, in place, with zero and scale of each weight's group.
-
-    Args:
-        weights: (rows, columns).
-        scales: (rows or 1, groups).
-        zeros: as ``scales``; None where there is nothing to subtract.
-        group: columns per group, the first group starting with the first column; or the group of each column.
-    """
-    rows, columns = weights.shape
-    if isinstance(group, int) and (columns % group == 0 or scales.shape[1] == 1):
-        grouped = weights.reshape(rows, scales.shape[1], -1)
-        if zeros is not None:
-            np.subtract(grouped, zeros[:, :, None], out=grouped)
-        np.multiply(grouped, scales[:, :, None], out=grouped)
-        return
-    of_column = np.arange(columns) // group if isinstance(group, int) else group
-    if zeros is not None:
-        np.subtract(weights, np.take(zeros, of_column, axis=1), out=weights)
-    np.multiply(weights, np.take(scales, of_column, axis=1), out=weights)
-
-
 def _rounded_up(value: int, unit: int) -> int:
     return -(-value // unit) * unit

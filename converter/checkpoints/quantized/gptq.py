@@ -12,14 +12,45 @@ The first version of the format stores zero points less one (``checkpoint_format
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from converter.checkpoints.quantized.integers import IntegerTensor
-from converter.checkpoints.quantized.packed import WORD, words
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.checkpoints.quantized.packed import WORD, unpack, word_run, words
+from converter.checkpoints.quantized.panels import Panels, TurnedTensor
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
 
 _LESS_ONE = {"gptq": True, "gptq_v2": False}
+
+
+@dataclass(frozen=True)
+class GptqTensor(TurnedTensor):
+    """GPTQ's codes.
+
+    Attributes:
+        bits: of a code.
+        less_one: whether the zero points were stored less one.
+    """
+
+    bits: int
+    less_one: bool
+
+    def read_codes(self, start: int, stop: int) -> NDArray[np.uint8]:
+        packed = np.ascontiguousarray(self.codes.read_stored(0, self.codes.rows, slice(start, stop)).T)
+        return unpack(packed.view(np.uint8), self.bits, self.row_length)
+
+    def read_zeros(self, start: int, stop: int) -> NDArray[np.uint8]:
+        packed = self.zero_points.read_stored(0, self.zero_points.rows, word_run(start, stop, self.bits))
+        if self.less_one and WORD % self.bits == 0:
+            # One was subtracted from whole words, where a zero point of 0 borrows from the next: so it is added.
+            packed += np.uint32(sum(1 << bit for bit in range(0, WORD, self.bits)))
+        zeros = unpack(packed.view(np.uint8), self.bits, stop - start)
+        if self.less_one and WORD % self.bits:
+            zeros = (zeros + np.uint8(1)) & np.uint8((1 << self.bits) - 1)
+        return zeros.T
 
 
 def read_gptq(parts: Parts) -> None:
@@ -30,9 +61,9 @@ def read_gptq(parts: Parts) -> None:
     """
     bits = parts.setting("bits", None, 2, 3, 4, 8)
     spoken = "checkpoint_format" if parts.settings.get("checkpoint_format") is not None else "format"
-    version = parts.setting(spoken, "gptq", *_LESS_ONE)
+    less_one = _LESS_ONE[parts.setting(spoken, "gptq", *_LESS_ONE)]
     ordered = parts.setting("desc_act", False, True, False)
-    asked = group_size(parts)
+    asked, panels = group_size(parts), Panels()
     for base in parts.bases(".qweight"):
         name = f"{base}.qweight"
         codes = parts.take(name, name, ("I32",), None, None)
@@ -49,13 +80,10 @@ def read_gptq(parts: Parts) -> None:
             raise parts.refused(
                 name, f"has shape {quoted(codes.shape)}, which {bits} bits do not fill; download it again"
             )
+        shape = (rows, columns)
         parts.give(
-            IntegerTensor(
-                f"{base}.weight", "I32", (rows, columns), codes, scales, zeros, order, bits, size,
-                less_one=_LESS_ONE[version], down_columns=True,
-            ),
-            name,
-        )  # fmt: skip
+            GptqTensor(f"{base}.weight", "I32", shape, codes, scales, zeros, order, size, panels, bits, less_one), name
+        )
     refuse_remaining(parts)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.floats import STORED_FLOAT8
-from converter.checkpoints.quantized.dequantized import DequantizedTensor, scale_groups
+from converter.checkpoints.quantized.dequantized import DequantizedTensor
+from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.mxfp4 import E2M1_PAIRS
 from converter.checkpoints.quantized.packed import look_up
 from converter.checkpoints.safetensors import SafetensorsTensor

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.floats import STORED_FLOAT8, STORED_FLOATS, widen_exponents
-from converter.checkpoints.quantized.dequantized import DequantizedTensor, scale_groups
+from converter.checkpoints.quantized.dequantized import DequantizedTensor
+from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.source_file import quoted
