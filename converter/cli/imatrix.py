@@ -107,9 +107,8 @@ def print_table(file: Path) -> None:
     from converter.imatrix import read_imatrix
 
     matrix = read_imatrix(file)
-    click.echo(
-        f"{file}: {matrix.chunk_count:,} chunks of {matrix.chunk_size} tokens from {', '.join(matrix.datasets) or '?'}"
-    )
+    texts = ", ".join(name if name.isprintable() else repr(name) for name in matrix.datasets) or "an unnamed text"
+    click.echo(f"{file}: {matrix.chunk_count:,} chunks of {matrix.chunk_size} tokens from {texts}")
     width = max(len(name) for name in matrix.entries)
     click.echo(f"{'tensor':<{width}}  {'columns':>12}  {'rows':>12}  {'mean square':>11}  {'zero columns':>12}")
     for name in sorted(matrix.entries, key=in_order):

@@ -19,10 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.imatrix.matrix import Entry, ImatrixError, ImportanceMatrix, checked
-
-LONGEST_NAME = 1024
-"""Bytes of a tensor's name at most; ggml itself allows 63."""
+from converter.imatrix.matrix import LONGEST_NAME, Entry, ImatrixError, ImportanceMatrix, check_name, checked
 
 
 class _Fields:
@@ -61,6 +58,7 @@ def read_dat(stream: BinaryIO, path: Path, chunk_size: int) -> ImportanceMatrix:
     entries: dict[str, Entry] = {}
     for number in range(1, fields.number("the number of entries", 1) + 1):
         name = fields.text(f"the name of entry {number}", 1, LONGEST_NAME)
+        check_name(name, str(path))
         chunks = fields.number(f"the number of chunks of {name}", 1)
         length = fields.number(f"the number of values of {name}", 1)
         means = np.frombuffer(fields.bytes(4 * length, f"{length} values of {name}"), "<f4")

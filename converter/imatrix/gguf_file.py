@@ -14,7 +14,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.imatrix.matrix import Entry, ImatrixError, ImportanceMatrix, checked
+from converter.checkpoints.source_file import quoted
+from converter.imatrix.matrix import Entry, ImatrixError, ImportanceMatrix, check_name, checked
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 RUN = "imatrix.run"
@@ -24,6 +25,16 @@ RUN = "imatrix.run"
 class _Writer(gguf.GGUFWriter):  # type: ignore[misc]
     def add_architecture(self) -> None:
         """An importance matrix has none."""
+
+
+class _Reader(gguf.GGUFReader):  # type: ignore[misc]
+    """gguf's reader, which takes what lies beyond the end of the file for empty, and an array's length for true."""
+
+    def _get(self, offset: int, dtype: Any, count: int = 1, *order: Any, **more: Any) -> Any:
+        end = int(offset) + np.dtype(dtype).itemsize * int(count)
+        if end > len(self.data):
+            raise ValueError(f"the header reaches to byte {end} of {len(self.data)}")
+        return super()._get(offset, dtype, count, *order, **more)
 
 
 def write_gguf(path: Path, matrix: ImportanceMatrix, run: str = "") -> None:
@@ -50,7 +61,7 @@ def write_gguf(path: Path, matrix: ImportanceMatrix, run: str = "") -> None:
 def read_gguf(path: Path) -> tuple[ImportanceMatrix, str]:
     """Read a matrix and, of an unfinished one, its run's digest; see :func:`converter.imatrix.read_imatrix`."""
     try:
-        reader = gguf.GGUFReader(path)
+        reader = _Reader(path)
         keys = {name: field.contents() for name, field in reader.fields.items()}
     except (ValueError, IndexError, KeyError, OverflowError, MemoryError) as error:
         raise ImatrixError(f"{path}: damaged or cut short: {' '.join(str(error).split())}") from None
@@ -58,11 +69,13 @@ def read_gguf(path: Path) -> tuple[ImportanceMatrix, str]:
     for tensor in reader.tensors:
         for suffix in (SUMS, COUNTS):
             if tensor.name.endswith(suffix):
-                pairs[tensor.name.removesuffix(suffix)][suffix] = tensor
+                name = tensor.name.removesuffix(suffix)
+                check_name(name, str(path))
+                pairs[name][suffix] = tensor
     if not pairs:
-        kind = keys.get("general.type", "missing")
+        kind = keys.get("general.type")
         raise ImatrixError(
-            f"{path}: not an importance matrix: it has no tensor named *{SUMS}, and general.type is {kind}"
+            f"{path}: not an importance matrix: it has no tensor named *{SUMS}, and general.type is {quoted(kind)}"
         )
     entries = {name: _entry(name, pair, path) for name, pair in pairs.items()}
     datasets = keys.get(gguf.Keys.IMatrix.DATASETS)
@@ -88,13 +101,15 @@ def _entry(name: str, pair: dict[str, Any], path: Path) -> Entry:
             raise ImatrixError(f"{path}: {name}{suffix} is of type {kind.name}, expected F32")
         arrays.append(np.array(pair[suffix].data, np.float32).reshape(-1))
     sums, counts = arrays
-    if not np.isfinite(counts).all():
-        raise ImatrixError(f"{path}: a count of {name} is not finite; make the file again")
+    if not (np.abs(counts) < 2**53).all():
+        raise ImatrixError(f"{path}: a count of {name} is not a number of rows; make the file again")
     return checked(sums, np.rint(counts).astype(np.int64), name, str(path))
 
 
 def _number(keys: dict[str, Any], key: str, least: int, path: Path) -> int:
     value = keys.get(key)
     if not isinstance(value, int) or not least <= value < 2**32:
-        raise ImatrixError(f"{path}: {key} is {value}, expected a number of at least {least}; make the file again")
+        raise ImatrixError(
+            f"{path}: {key} is {quoted(value)}, expected a number of at least {least}; make the file again"
+        )
     return value

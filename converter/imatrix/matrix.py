@@ -20,6 +20,9 @@ from converter.errors import ConversionError
 #: Tokens of a chunk where nothing says otherwise, in llama.cpp as here.
 CHUNK_SIZE = 512
 
+LONGEST_NAME = 1024
+"""Characters of a tensor's name at most; ggml itself allows 63."""
+
 
 class ImatrixError(ConversionError):
     """An importance matrix that cannot be read or made, or that has not what is asked of it."""
@@ -151,6 +154,12 @@ def add(first: Entry, second: Entry) -> Entry:
         first.sums.reshape(matrices, -1) + second.sums.reshape(matrices, -1),
         np.broadcast_to(first.counts, matrices) + second.counts,
     )
+
+
+def check_name(name: str, origin: str) -> None:
+    """Refuse a tensor's name that no message and no table could show on a line."""
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
+        raise ImatrixError(f"{origin}: a tensor is named {name[:40]!r}, expected printable text; make the file again")
 
 
 def checked(sums: NDArray[np.float32], counts: NDArray[np.int64], name: str, origin: str) -> Entry:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.errors import OutputError, VerificationError
+from converter.errors import OutputError
 from converter.imatrix.activations import LEAST_ROWS, Activations
 from converter.imatrix.files import write_whole
 from converter.imatrix.gguf_file import read_gguf, write_gguf
@@ -54,8 +54,6 @@ def run(
     try:
         read = [read_text(Path(text)) for text in texts]
         with ObservedModel(Path(model), threads) as observed:
-            if not observed.has_decoder:
-                raise ImatrixError("the model has no decoder, so it cannot be run on a text")
             size = checked_size(chunk_size, observed.context_length)
             tokens = chunks_of([observed.token_ids(text) for text in read], size)
             job = digest(source, tokens, process_output)
@@ -70,7 +68,7 @@ def run(
                     matrix = ImportanceMatrix(activations.entries, size, number, tuple(texts))
                     write_whole(Path(part), partial(write_gguf, matrix=matrix, run=job))
                 yield {"done": number, "chunks": len(tokens), "chunk_size": size}
-    except (VerificationError, ImatrixError, OutputError) as error:
+    except (ImatrixError, OutputError) as error:
         return {"failure": str(error)}
     return {}
 
