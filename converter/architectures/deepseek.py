@@ -216,7 +216,7 @@ class DeepseekV3(DeepseekV2):
 
     classes = ("DeepseekV3ForCausalLM",)
     defaults: ClassVar = {
-        **DeepseekV2.defaults,
+        **{name: value for name, value in DeepseekV2.defaults.items() if name != "topk_method"},
         "max_position_embeddings": 4096,
         "first_k_dense_replace": 3,
         "n_routed_experts": 256,
@@ -247,10 +247,9 @@ class Glm4MoeLite(DeepseekV3):
 
     classes = ("Glm4MoeLiteForCausalLM",)
     defaults: ClassVar = {
-        **DeepseekV3.defaults,
+        **{name: value for name, value in DeepseekV3.defaults.items() if name != "first_k_dense_replace"},
         "max_position_embeddings": 202752,
         "rms_norm_eps": 1e-5,
-        "first_k_dense_replace": 1,
         "n_routed_experts": 64,
         "num_experts_per_tok": 4,
         "q_lora_rank": 768,

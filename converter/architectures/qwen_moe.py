@@ -88,7 +88,7 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
     classes = ("Qwen3MoeForCausalLM",)
     arch = "qwen3moe"
     defaults: ClassVar = {
-        **Qwen2.defaults,
+        **{name: value for name, value in Qwen2.defaults.items() if name != "max_window_layers"},
         "num_key_value_heads": 4,
         "num_local_experts": 128,
         "num_experts_per_tok": 8,
