@@ -91,6 +91,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3next", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
     ("qwen3next", {"linear_value_head_dim": 64}, "'linear_value_head_dim' is 64"),
     ("qwen3next", {"linear_num_key_heads": 3}, "linear_num_value_heads 4 is not a multiple of linear_num_key_heads 3"),
+    ("nemotron-h", {"layers_block_type": ["mamba", "mlp", "moe", "mlp"]}, "only with feed-forwards that all have"),
+    ("nemotron-h", {"layers_block_type": ["mamba", "odd"]}, r"'layers_block_type' is \['mamba', 'odd'\]"),
+    ("nemotron-h", {"use_bias": True}, "'use_bias' is True"),
     ("glm4", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
