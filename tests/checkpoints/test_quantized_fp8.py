@@ -61,7 +61,7 @@ def test_blocks_cut_short(quantized: Quantized, assert_reads: Callable[..., None
     ],
     ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("method", ["fp8", "fbgemm_fp8"])
+@pytest.mark.parametrize("method", ["fp8", "fbgemm_fp8", "modelopt"])
 def test_one_scale_for_a_matrix_a_row_or_a_column(
     quantized: Quantized, assert_reads: Callable[..., None], shape: tuple[int, ...], grid: tuple[int, ...], method: str
 ) -> None:

@@ -112,6 +112,19 @@ def test_zero_points_of_zero_that_borrowed(quantized: Quantized, assert_reads: C
         assert_reads(read.tensors[f"{NAME}.weight"], expected)
 
 
+def test_biases_of_zeros_where_every_layer_has_one(quantized: Quantized) -> None:
+    """AutoGPTQ wrote them for layers without a bias. One layer without shows that another exporter wrote the rest."""
+    one, _ = layer(4, 32, 128, 32)
+    two = {name.replace("q_proj", "k_proj"): tensor for name, tensor in one.items()}
+    biases = {f"{NAME}.bias": torch.zeros(32), "layers.0.k_proj.bias": torch.ones(32)}
+    weights = {f"{NAME}.weight", "layers.0.k_proj.weight"}
+    with quantized(settings(4, 32), {**one, **two, **biases}) as read:
+        assert set(read.tensors) == {*weights, "layers.0.k_proj.bias"}
+    del biases["layers.0.k_proj.bias"]
+    with quantized(settings(4, 32), {**one, **two, **biases}) as read:
+        assert set(read.tensors) == {*weights, f"{NAME}.bias"}
+
+
 @pytest.mark.parametrize(
     ("name", "replacement", "expected"),
     [

@@ -64,7 +64,9 @@ def read_gptq(parts: Parts) -> None:
     less_one = _LESS_ONE[parts.setting(spoken, "gptq", *_LESS_ONE)]
     ordered = parts.setting("desc_act", False, True, False)
     asked, panels = group_size(parts), Panels()
-    for base in parts.bases(".qweight"):
+    bases = parts.bases(".qweight")
+    _drop_empty_biases(parts, bases)
+    for base in bases:
         name = f"{base}.qweight"
         codes = parts.take(name, name, ("I32",), None, None)
         height, rows = codes.shape
@@ -85,6 +87,15 @@ def read_gptq(parts: Parts) -> None:
             GptqTensor(f"{base}.weight", "I32", shape, codes, scales, zeros, order, size, panels, bits, less_one), name
         )
     refuse_remaining(parts)
+
+
+def _drop_empty_biases(parts: Parts, bases: list[str]) -> None:
+    """AutoGPTQ gave every layer a bias, of zeros where the model has none: such a model's code does not know it."""
+    biases = [bias for base in bases if (bias := parts.get(f"{base}.bias")) is not None]
+    if len(biases) == len(bases):
+        for bias in biases:
+            if bias.dtype in FLOATS and not bias.read_rows(0, bias.rows).any():
+                parts.take_any(bias.name)
 
 
 def group_size(parts: Parts) -> int:

@@ -26,6 +26,7 @@ METHODS: dict[str, Callable[[Parts], None]] = {
     "fbgemm_fp8": read_fp8,
     "fp8": read_fp8,
     "gptq": read_gptq,
+    "modelopt": read_fp8,
     "mxfp4": read_mxfp4,
 }
 """``quant_method`` and what takes its parts and gives weights."""
