@@ -47,6 +47,8 @@ class Family(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name in cls.__dict__.get("classes", ()):
+            if name in FAMILIES:
+                raise TypeError(f"{name} is claimed by {FAMILIES[name].__name__} and {cls.__name__}")
             FAMILIES[name] = cls
 
     @abstractmethod

@@ -8,6 +8,7 @@ import click
 
 #: Command, its module in this package, and its line in the help.
 COMMANDS = {
+    "families": "List the architectures that can be converted.",
     "imatrix": "Measure on text which columns of the weights matter, for quantizing with importance.",
     "inspect": "Print a GGUF file's key-values and tensors.",
     "methods": "List the methods, their bits per weight and when to use each.",
