@@ -73,4 +73,4 @@ VARIATIONS = [
     ),
 ]
 
-BYTES = ["granitemoeshared"]
+BYTES = ["granitemoeshared", "granite-hybrid-dense"]

@@ -59,3 +59,5 @@ VARIATIONS = [
         rewrite=fused,
     ),
 ]
+
+BYTES = ["lfm2"]
