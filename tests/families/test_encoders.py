@@ -9,7 +9,7 @@ import llama_cpp_embeddings
 import llama_cpp_oracle
 import numpy as np
 import pytest
-from encoder_builder import ENCODERS, write_encoder
+from encoder_builder import ENCODER_DECODERS, ENCODERS, write_encoder
 from numpy.typing import NDArray
 
 from converter import convert
@@ -26,14 +26,25 @@ POOLING = {
 OLD_FLAGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "lasttoken": "pooling_mode_lasttoken"}
 
 
-def transformers_embeddings(directory: Path) -> NDArray[np.float32]:
+def transformers_embeddings(directory: Path, model_class: str = "AutoModel") -> NDArray[np.float32]:
     import torch
     import transformers
 
-    model = transformers.AutoModel.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
-    encoder = model.get_encoder() if model.config.is_encoder_decoder else model
+    chosen = getattr(transformers, model_class)
+    model = chosen.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    model = model.get_encoder() if model_class == "AutoModelForSeq2SeqLM" else model
     with torch.no_grad():
-        return encoder(torch.tensor([TOKENS])).last_hidden_state[0].numpy()
+        return model(torch.tensor([TOKENS])).last_hidden_state[0].numpy()
+
+
+def transformers_logits(directory: Path, decoded: list[int]) -> NDArray[np.float32]:
+    """Logits of a decoder whose encoder has read ``TOKENS``."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    model = AutoModelForSeq2SeqLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([TOKENS]), decoder_input_ids=torch.tensor([decoded])).logits[0].numpy()
 
 
 def assert_near(found: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
@@ -60,7 +71,21 @@ def write_pooling(model: Path, config: dict[str, object]) -> None:
 def test_embeddings(name: str, tmp_path: Path) -> None:
     model = write_encoder(tmp_path / "model", name)
     file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
-    assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), transformers_embeddings(model))
+    auto = "AutoModelForTextEncoding" if ENCODERS[name].model == "AutoModelForTextEncoding" else "AutoModel"
+    assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), transformers_embeddings(model, auto))
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_and_decoder(name: str, tmp_path: Path) -> None:
+    model = write_encoder(tmp_path / "model", name)
+    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+    read = transformers_embeddings(model, "AutoModelForSeq2SeqLM")
+    assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), read)
+    decoded = [0, *reversed(TOKENS[:70])]
+    expected, found = transformers_logits(model, decoded), llama_cpp_embeddings.decoder_logits(file, TOKENS, decoded)
+    assert_near(found, expected)
+    logs = [np.log(np.exp(x) / np.exp(x).sum(-1, keepdims=True)) for x in (expected.astype(float), found.astype(float))]
+    assert (np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean() < 1e-5
 
 
 @pytest.mark.parametrize("mode", POOLING)
@@ -74,7 +99,7 @@ def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:
     assert_near(llama_cpp_embeddings.text_embedding(file, TOKENS), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta", "modern-bert"])
+@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta", "modern-bert", "t5-1.1", "umt5-encoder"])
 def test_bytes(name: str, tmp_path: Path) -> None:
     """Against llama.cpp's two steps."""
     model = write_encoder(tmp_path / "model", name)
