@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from converter.architectures import Family
 
 
 @click.command()
@@ -24,7 +29,7 @@ def family_table() -> list[tuple[str, list[str], str]]:
     """Of each family its name, the class names it converts, and llama.cpp's name of its architecture."""
     from converter.architectures import FAMILIES
 
-    rows: dict[type, list[str]] = {}
+    rows: dict[type[Family], list[str]] = {}
     for name, family in FAMILIES.items():
         rows.setdefault(family, []).append(name)
     return sorted((family.__name__, sorted(names), family.arch) for family, names in rows.items())
