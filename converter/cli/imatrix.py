@@ -71,15 +71,22 @@ def run(*, quiet: bool, **options: Any) -> ImportanceMatrix:
 
     from converter.imatrix import Progress, collect
 
-    with tqdm(unit="token", unit_scale=True, dynamic_ncols=True, file=sys.stderr, disable=quiet, delay=1e-9) as bar:
+    bar: tqdm[Any] | None = None
 
-        def show(progress: Progress) -> None:
-            if bar.total is None:
-                bar.reset(progress.total)
-                bar.initial = bar.n = progress.done
-            bar.update(progress.done - bar.n)
+    def show(progress: Progress) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(
+                total=progress.total, initial=progress.done, unit="token", unit_scale=True, dynamic_ncols=True,
+                file=sys.stderr, disable=quiet,
+            )  # fmt: skip
+        bar.update(progress.done - bar.n)
 
+    try:
         return collect(**options, progress=show)
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def combine_files(files: tuple[str, ...], output: Path, chunk_size: int | None, *, overwrite: bool) -> ImportanceMatrix:

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converter.errors import CheckpointError, UsageError
+from converter.errors import CheckpointError, OutputError, UsageError
 from converter.imatrix.files import check_suffix
 from converter.imatrix.gguf_file import read_gguf
 from converter.imatrix.matrix import ImatrixError, ImportanceMatrix
+from converter.imatrix.text import read_text
 from converter.runtime import IsolatedFailure, run_isolated
 
 #: The method that keeps a checkpoint's weights as they are, by the type of the largest; bf16 for any other.
@@ -77,6 +78,8 @@ def collect(
             raise UsageError(f"{name} is {value}, at least 1 expected")
     if not texts:
         raise UsageError("no text is given, at least one file expected")
+    for text in texts:
+        read_text(Path(text))
     part = target.with_name(f"{target.name}.part")
 
     def tell(report: dict[str, int]) -> None:
@@ -93,6 +96,8 @@ def collect(
         except IsolatedFailure as failure:
             reason = str(failure).removeprefix("converter.imatrix.run:run").strip()
             raise ImatrixError(f"{model}: the process that runs it {reason}") from failure
+    if "unwritable" in answer:
+        raise OutputError(answer["unwritable"])
     if "failure" in answer:
         raise ImatrixError(f"{model}: {answer['failure']}")
     matrix = replace(read_gguf(part)[0], origin=str(target))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +16,7 @@ from converter.imatrix.files import write_whole
 from converter.imatrix.gguf_file import read_gguf, write_gguf
 from converter.imatrix.matrix import CHUNK_SIZE, Entry, ImatrixError, ImportanceMatrix
 from converter.imatrix.observed import ObservedModel
-
-LARGEST_TEXT = 2**30
-"""Bytes of one text; llama.cpp counts them in 31 bits."""
+from converter.imatrix.text import chunks_of, read_text
 
 
 def run(
@@ -49,7 +47,7 @@ def run(
         ``done`` and ``chunks``, counts of chunks, and ``chunk_size``: first what an earlier run left, then each chunk.
 
     Returns:
-        ``{}``, or ``{"failure": reason}`` where something cannot be done.
+        ``{}``; ``failure`` says why the model cannot be run on the texts, ``unwritable`` why the file cannot be saved.
     """
     try:
         read = [read_text(Path(text)) for text in texts]
@@ -68,28 +66,11 @@ def run(
                     matrix = ImportanceMatrix(activations.entries, size, number, tuple(texts))
                     write_whole(Path(part), partial(write_gguf, matrix=matrix, run=job))
                 yield {"done": number, "chunks": len(tokens), "chunk_size": size}
-    except (ImatrixError, OutputError) as error:
+    except ImatrixError as error:
         return {"failure": str(error)}
+    except OutputError as error:
+        return {"unwritable": str(error)}
     return {}
-
-
-def read_text(path: Path) -> bytes:
-    """A text's bytes.
-
-    Raises:
-        ImatrixError: it cannot be read, is too long, or is not UTF-8.
-    """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_TEXT:
-            raise ImatrixError(f"{path}: is {size} bytes long, expected at most {LARGEST_TEXT}; split it")
-        data = path.read_bytes()
-        data.decode()
-    except OSError as error:
-        raise ImatrixError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ImatrixError(f"{path}: is not UTF-8 at byte {error.start}; convert the text first") from None
-    return data
 
 
 def checked_size(chunk_size: int | None, context_length: int) -> int:
@@ -102,24 +83,6 @@ def checked_size(chunk_size: int | None, context_length: int) -> int:
     if not LEAST_ROWS <= size <= context_length:
         raise ImatrixError(f"the chunk size is {size}, expected {LEAST_ROWS} to {context_length}, the model's context")
     return size
-
-
-def chunks_of(texts: Sequence[NDArray[np.int32]], size: int) -> NDArray[np.int32]:
-    """The texts' tokens, one text after the other, in whole chunks.
-
-    Returns:
-        int32 (chunks, size).
-
-    Raises:
-        ImatrixError: there is not one whole chunk.
-    """
-    tokens = np.concatenate(texts)
-    if len(tokens) < size:
-        raise ImatrixError(
-            f"the text has {len(tokens)} tokens, expected at least {size}, one chunk; give more text or a smaller "
-            "--chunk-size"
-        )
-    return tokens[: len(tokens) // size * size].reshape(-1, size)
 
 
 def digest(source: str, tokens: NDArray[np.int32], process_output: bool) -> str:

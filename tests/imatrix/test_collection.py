@@ -139,5 +139,6 @@ def test_what_cannot_be_done(changed: dict[str, Any], expected: str, sample: Col
     with pytest.raises(ConversionError) as refusal:
         collect(**wanted)
     assert expected in str(refusal.value)
+    assert str(refusal.value).count(".gguf: ") + str(refusal.value).count(".txt: ") <= 1, "one subject"
     assert "\n" not in str(refusal.value)
     assert not {"x.gguf", "x.gguf.part"} & {path.name for path in materials.iterdir()}
