@@ -96,8 +96,8 @@ def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> Tokeniz
     """
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "vocabulary.gguf"
-        write_vocabulary(path, vocabulary, name)
         trial = _Trial(path, vocabulary, directory, name)
+        write_vocabulary(path, vocabulary, name)
         found = _first(trial.agreeing([vocabulary.pre])) if vocabulary.pre else None
         if not (found or trial.failure or vocabulary.given) and vocabulary.model == "gpt2":
             names = [pre for pre in vocabulary.candidates if pre != vocabulary.pre]
@@ -185,21 +185,15 @@ class _Trial:
         files = vocabulary.files
         self._files = files if files and files.directory == directory else read_tokenizer_files(directory)
         self._name = name
-        # What the source gives for the probes; then, each with what was given up for it, what it gives without the
-        # steps llama.cpp does not have.
-        self._levels: list[tuple[Ids, str]] = []
-        # The same with the steps llama.cpp runs instead under a name.
-        self._close: dict[str, tuple[Ids, str]] = {}
+        # The source tokenizes while the file is written and llama.cpp loads it.
+        pool = ThreadPoolExecutor(1)
+        self._source = pool.submit(self._ask_source)
+        pool.shutdown(wait=False)
 
     def agreeing(self, names: Sequence[str], *, sieve: int = 1) -> dict[str, tuple[str, ...]]:
         """Names under which llama.cpp agrees on every ``sieve``-th probe, and the limits that showed under each."""
         numbers = range(0, len(self.probes), sieve)
-        with ThreadPoolExecutor(1) as pool:
-            answers = pool.submit(self._ask, names, [self.probes[number] for number in numbers])
-            # llama.cpp runs meanwhile.
-            if not self._levels:
-                self._ask_source()
-            results = answers.result()
+        results = self._ask(names, [self.probes[number] for number in numbers])
         compared = {
             name: self._compare(name, numbers, result["ids"])
             for name, result in zip(names, results, strict=True)
@@ -215,9 +209,10 @@ class _Trial:
             self.failure = str(error)
             return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name], probes)]
 
-    def _ask_source(self) -> None:
+    def _ask_source(self) -> dict[str, Any]:
+        """The source's answers (``reference.encode_levels``)."""
         texts, whole = [text for text, _ in self.probes], [add_special for _, add_special in self.probes]
-        answer = run_isolated(
+        answer: dict[str, Any] = run_isolated(
             "converter.vocabs.reference:encode_levels",
             files=self._files.as_request(),
             texts=texts,
@@ -226,15 +221,18 @@ class _Trial:
         )
         if "refused" in answer:
             raise VocabularyError(answer["refused"])
-        self._levels, self._close = answer["levels"], answer["close"]
+        return answer
 
     def _compare(self, name: str, numbers: Sequence[int], ids: Ids) -> tuple[str, ...] | None:
         """Limits that explain every difference, or None where one remains."""
-        source, _ = self._levels[0]
-        levels = [*self._levels, *filter(None, [self._close.get(pretokenizers.first_name(name))])]
+        answer = self._source.result()
+        levels: list[tuple[Ids, str]] = answer["levels"]
+        source, _ = levels[0]
+        if close := answer["close"].get(pretokenizers.first_name(name)):
+            levels = [*levels, close]
         limits, unexplained = [], []
-        for number, answer in zip(numbers, ids, strict=True):
-            limit = next((said for expected, said in levels if expected[number] == answer), None)
+        for number, given in zip(numbers, ids, strict=True):
+            limit = next((said for expected, said in levels if expected[number] == given), None)
             if limit is None:
                 unexplained.append(number)
             elif limit and limit not in limits:
@@ -244,8 +242,8 @@ class _Trial:
         if len(unexplained) / len(ids) <= self._worst:
             first = unexplained[0]
             self._worst, self.nearest = len(unexplained) / len(ids), name
-            given = ids[numbers.index(first)]
-            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(given))
+            answered = ids[numbers.index(first)]
+            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(answered))
         return None
 
     def _spell(self, ids: list[int]) -> tuple[str, ...]:
