@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import math
 import struct
 from typing import Any
 
@@ -16,6 +15,9 @@ from converter.vocabs.files import TokenizerFiles, expect
 from converter.vocabs.model_proto import ModelProto
 from converter.vocabs.special import chat_templates, special_tokens
 from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
+
+# Logarithms of probabilities are small numbers; from here on float32 holds none.
+MAX_SCORE = 1e38
 
 
 def read_unigram(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
@@ -37,7 +39,7 @@ def read_unigram(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
         if token.id != unknown:
             score = pieces[token.id][1] if token.id < len(pieces) else 0.0
             table.put_added(token.id, *added_kind(token.content, token.special), score)
-    kinds = {part.get("type") for part in structure.pre_tokenizers(files.tokenizer)}
+    kinds = [part.get("type") for part in structure.pre_tokenizers(files.tokenizer)]
     return _vocabulary(
         files,
         table,
@@ -111,7 +113,7 @@ def _pieces(model: dict[str, Any], where: str) -> list[tuple[str, float]]:
             and len(entry) == 2
             and isinstance(entry[0], str)
             and isinstance(entry[1], int | float)
-            and math.isfinite(entry[1])
+            and abs(entry[1]) < MAX_SCORE
         ):
             raise VocabularyError(
                 f"{where}: model.vocab[{number}] is {str(entry)[:40]!r}; a text and its score were expected"
