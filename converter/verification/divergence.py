@@ -56,6 +56,11 @@ class Divergence:
             self.source_nats -= float(p[rows, following].sum())
             self.file_nats -= float(q[rows, following].sum())
 
+    def figures(self) -> dict[str, float]:
+        """What a verification reports, by name."""
+        names = ("positions", "top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
+        return {name: getattr(self, name) for name in names}
+
     @property
     def top1_agreement(self) -> float:
         """Share of positions where both put the same token first, 0 to 1."""

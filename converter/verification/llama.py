@@ -26,8 +26,9 @@ class LlamaModel:
 
     Attributes:
         vocab_size: rows of the vocabulary, the length of a row of logits.
+        embedding_length: elements of an embedding.
         context_length: tokens that the model was trained to see.
-        has_decoder: whether it predicts tokens.
+        kind: ``causal``, ``encoder`` or ``encoder-decoder``.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -56,7 +57,8 @@ class LlamaModel:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self.vocab_size: int = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.context_length: int = llama_cpp.llama_model_n_ctx_train(self._model)
-        self.has_decoder: bool = llama_cpp.llama_model_has_decoder(self._model)
+        self.embedding_length: int = llama_cpp.llama_model_n_embd(self._model)
+        self.kind: str = self._kind()
 
     def __enter__(self) -> Self:
         return self
@@ -66,8 +68,12 @@ class LlamaModel:
             self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
-    def open_context(self, tokens: int) -> None:
+    def open_context(self, tokens: int, *, embeddings: bool = False) -> None:
         """Make room for ``tokens`` tokens, all of which may be decoded at once.
+
+        Args:
+            tokens: how many.
+            embeddings: :meth:`embed` will be called, not :meth:`decode`.
 
         Raises:
             VerificationError: with llama.cpp's first error.
@@ -78,6 +84,7 @@ class LlamaModel:
         params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.type_k = params.type_v = GGML_TYPE_F32
         params.offload_kqv = params.op_offload = False
+        params.embeddings = embeddings
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
             raise self._failure("no context could be made")
@@ -96,17 +103,11 @@ class LlamaModel:
             VerificationError: llama.cpp could not compute, or a logit is not finite.
         """
         if start == 0:
-            self._api.llama_memory_clear(self._api.llama_get_memory(self._context), True)
-        batch = self._api.llama_batch_init(len(ids), 0, 1)
-        batch.n_tokens = len(ids)
-        for row, token in enumerate(ids):
-            batch.token[row], batch.pos[row], batch.logits[row] = token, start + row, 1
-            batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
-        status = self._api.llama_decode(self._context, batch)
-        self._api.llama_batch_free(batch)
-        pointer = self._api.llama_get_logits(self._context) if status == 0 else None
+            self._forget()
+        self._run(self._api.llama_decode, "decoding", ids, start)
+        pointer = self._api.llama_get_logits(self._context)
         if not pointer:
-            raise self._failure(f"decoding {len(ids)} tokens failed with status {status}")
+            raise self._failure(f"decoding {len(ids)} tokens gave no logits")
         logits = np.ctypeslib.as_array(pointer, (len(ids), self.vocab_size))
         wrong = np.count_nonzero(~np.isfinite(logits), axis=1)
         if wrong.any():
@@ -115,6 +116,49 @@ class LlamaModel:
                 f"{wrong[row]} of {self.vocab_size} logits are not finite at position {start + row}"
             )
         return logits
+
+    @property
+    def pooling(self) -> int:
+        """How the open context makes one embedding of a text's many: llama.cpp's ``llama_pooling_type``."""
+        return int(self._api.llama_pooling_type(self._context))
+
+    @property
+    def decoder_start(self) -> int:
+        """The token that a decoder behind an encoder begins with."""
+        return int(self._api.llama_model_decoder_start_token(self._model))
+
+    def read(self, ids: list[int]) -> None:
+        """Run a text through the encoder, for the decoder to look at.
+
+        Raises:
+            VerificationError: llama.cpp could not compute.
+        """
+        self._forget()
+        self._run(self._api.llama_encode, "encoding", ids, 0)
+
+    def embed(self, ids: list[int]) -> NDArray[np.float32]:
+        """Run a text through the encoder.
+
+        Args:
+            ids: all of its tokens.
+
+        Returns:
+            float32 (1, embedding_length), or (len(ids), embedding_length) from a file without a pooling type.
+
+        Raises:
+            VerificationError: llama.cpp could not compute, or an element is not finite.
+        """
+        self.read(ids)
+        pooled = self.pooling != self._api.LLAMA_POOLING_TYPE_NONE
+        context, rows = self._context, 1 if pooled else len(ids)
+        pointer = self._api.llama_get_embeddings_seq(context, 0) if pooled else self._api.llama_get_embeddings(context)
+        if not pointer:
+            raise self._failure(f"encoding {len(ids)} tokens gave no embeddings")
+        found = np.ctypeslib.as_array(pointer, (rows, self.embedding_length)).copy()
+        wrong = np.count_nonzero(~np.isfinite(found))
+        if wrong:
+            raise VerificationError(f"{wrong} of {found.size} elements of a text's embeddings are not finite")
+        return found
 
     def tokenize(self, text: str) -> list[int]:
         """Tokens of a text, with the special ones that the file asks for around it."""
@@ -134,6 +178,40 @@ class LlamaModel:
             length = self._api.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, True)
             data += buffer.raw[: max(length, 0)]
         return data.decode("utf-8", "replace")
+
+    def _forget(self) -> None:
+        """Clear the decoder's memory; an encoder alone has none."""
+        memory = self._api.llama_get_memory(self._context)
+        if memory:
+            self._api.llama_memory_clear(memory, True)
+
+    def _run(self, function: Any, what: str, ids: list[int], start: int) -> None:
+        """Decode or encode tokens at positions ``start`` onwards, every output kept."""
+        batch = self._api.llama_batch_init(len(ids), 0, 1)
+        batch.n_tokens = len(ids)
+        for row, token in enumerate(ids):
+            batch.token[row], batch.pos[row], batch.logits[row] = token, start + row, 1
+            batch.n_seq_id[row], batch.seq_id[row][0] = 1, 0
+        status = function(self._context, batch)
+        self._api.llama_batch_free(batch)
+        if status != 0:
+            raise self._failure(f"{what} {len(ids)} tokens failed with status {status}")
+
+    def _kind(self) -> str:
+        """What the file says: is there an encoder of its own, a decoder, and do tokens see those that follow?"""
+        if not self._api.llama_model_has_decoder(self._model):
+            return "encoder"
+        if self._api.llama_model_has_encoder(self._model):
+            return "encoder-decoder"
+        return (
+            "encoder" if self._value(f"{self._value('general.architecture')}.attention.causal") == "false" else "causal"
+        )
+
+    def _value(self, key: str) -> str:
+        """A key's value as text; empty where the file has no such key."""
+        buffer = ctypes.create_string_buffer(256)
+        length = self._api.llama_model_meta_val_str(self._model, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if length > 0 else ""
 
     def _model_params(self) -> Any:
         params = self._api.llama_model_default_params()

@@ -2,83 +2,157 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.errors import VerificationError, VocabularyError
 from converter.verification.divergence import Divergence
 from converter.verification.isolation import answering
 from converter.verification.llama import LlamaModel
-from converter.verification.reference import IDS, LOGITS
+from converter.verification.reference import IDS, RESULTS
+from converter.verification.similarity import POOLINGS, similarity
 
 PROMPT = "The function"
+OTHER_PROMPT = "Water expands when it freezes"
 NEW_TOKENS = 16
+
+#: A window's tokens and what the source computed for them.
+Windows = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 @answering
-def generate(path: str, threads: int) -> dict[str, Any]:
-    """Load the file, continue a short prompt greedily, and look at every logit on the way.
+def try_out(path: str, threads: int) -> dict[str, Any]:
+    """Load the file and run a short prompt: continue it greedily or embed it, and look at every number on the way.
 
     Args:
         path: the GGUF file.
         threads: threads to compute with.
 
     Returns:
-        ``generated``: the new tokens' text; ``context_length`` and ``vocab_size`` of the file.
+        ``kind`` of the model; ``generated``: the new tokens' text; ``context_length``; ``row_length``: of a row of
+        logits or of an embedding.
 
     Raises:
-        VerificationError: why llama.cpp cannot run it, or what is wrong with its logits.
+        VerificationError: why llama.cpp cannot run it, or what is wrong with its results.
     """
     with LlamaModel(Path(path), threads) as model:
-        if not model.has_decoder:
-            raise VerificationError("the model has no decoder, so it cannot generate text")
-        prompt = model.tokenize(PROMPT)
-        if not prompt:
-            raise VerificationError(f"its vocabulary makes no tokens of {PROMPT!r}")
-        model.open_context(len(prompt) + NEW_TOKENS)
-        generated: list[int] = []
-        logits = model.decode(prompt, 0)
-        while True:
-            last = logits[-1]
-            if last.max() == last.min():
-                raise VerificationError(f"all {len(last)} logits are the same ({last[0]:g}), so it predicts nothing")
-            generated.append(int(last.argmax()))
-            if len(generated) == NEW_TOKENS or model.ends_text(generated[-1]):
-                break
-            logits = model.decode(generated[-1:], len(prompt) + len(generated) - 1)
+        embeds = model.kind == "encoder"
         return {
-            "generated": model.text(generated),
+            "kind": model.kind,
+            "generated": TRIALS[model.kind](model),
             "context_length": model.context_length,
-            "vocab_size": model.vocab_size,
+            "row_length": model.embedding_length if embeds else model.vocab_size,
         }
 
 
 @answering
 def compare(path: str, folder: str, threads: int) -> dict[str, Any]:
-    """Run the windows that the source was run on, and add up how far the predictions are apart.
+    """Run the windows that the source was run on, and add up how far the results are apart.
 
     Args:
         path: the GGUF file.
-        folder: where ``reference.write_logits`` left the windows and the source's logits, read one window at a time.
+        folder: where ``reference.write_results`` left the windows and the results, read one window at a time.
         threads: threads to compute with.
 
     Returns:
-        The figures of ``Divergence`` by name.
+        The figures of ``Divergence`` or ``similarity`` by name.
 
     Raises:
-        VerificationError: why llama.cpp cannot run it, or what is wrong with its logits.
+        VerificationError: why llama.cpp cannot run it, or what is wrong with its results.
     """
     ids = np.load(Path(folder) / IDS)
-    source = np.load(Path(folder) / LOGITS, mmap_mode="r")
-    total = Divergence()
+    source = np.load(Path(folder) / RESULTS, mmap_mode="r")
     with LlamaModel(Path(path), threads) as model:
-        model.open_context(ids.shape[1])
-        for window, expected in zip(ids, source, strict=True):
-            total.add(window, expected, model.decode(window.tolist(), 0))
-    figures = ("positions", "top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
-    return {figure: getattr(total, figure) for figure in figures}
+        model.open_context(ids.shape[1], embeddings=model.kind == "encoder")
+        return COMPARISONS[model.kind](model, zip(ids, source, strict=True))
+
+
+def tokens_of(model: LlamaModel, text: str) -> list[int]:
+    """Tokens of a prompt."""
+    ids = model.tokenize(text)
+    if not ids:
+        raise VerificationError(f"its vocabulary makes no tokens of {text!r}")
+    return ids
+
+
+def generate(model: LlamaModel) -> str:
+    """Continue a short prompt greedily."""
+    prompt = tokens_of(model, PROMPT)
+    model.open_context(len(prompt) + NEW_TOKENS)
+    return continued(model, prompt)
+
+
+def answer(model: LlamaModel) -> str:
+    """Let the encoder read a short prompt and the decoder answer it greedily."""
+    prompt = tokens_of(model, PROMPT)
+    model.open_context(len(prompt) + NEW_TOKENS)
+    model.read(prompt)
+    return continued(model, [model.decoder_start])
+
+
+def continued(model: LlamaModel, ids: list[int]) -> str:
+    """New tokens' text, each the most likely one after those before."""
+    generated: list[int] = []
+    logits = model.decode(ids, 0)
+    while True:
+        last = logits[-1]
+        if last.max() == last.min():
+            raise VerificationError(f"all {len(last)} logits are the same ({last[0]:g}), so it predicts nothing")
+        generated.append(int(last.argmax()))
+        if len(generated) == NEW_TOKENS or model.ends_text(generated[-1]):
+            return model.text(generated)
+        logits = model.decode(generated[-1:], len(ids) + len(generated) - 1)
+
+
+def embed(model: LlamaModel) -> str:
+    """Embed two short texts; nothing is generated."""
+    texts = [tokens_of(model, text)[: model.context_length] for text in (PROMPT, OTHER_PROMPT)]
+    model.open_context(max(map(len, texts)), embeddings=True)
+    first, second = (model.embed(ids).mean(axis=0) for ids in texts)
+    if first.max() == first.min():
+        raise VerificationError(f"all {len(first)} elements of an embedding are the same ({first[0]:g})")
+    if np.allclose(first, second, rtol=1e-5, atol=1e-6 * np.abs(first).max()):
+        raise VerificationError("it makes the same embedding of different texts")
+    return ""
+
+
+TRIALS: Mapping[str, Callable[[LlamaModel], str]] = {"causal": generate, "encoder": embed, "encoder-decoder": answer}
+
+
+def compare_logits(model: LlamaModel, windows: Windows) -> dict[str, Any]:
+    """Predictions after each token."""
+    total = Divergence()
+    for ids, expected in windows:
+        total.add(ids, expected, model.decode(ids.tolist(), 0))
+    return total.figures()
+
+
+def compare_answers(model: LlamaModel, windows: Windows) -> dict[str, Any]:
+    """Predictions of a decoder that repeats what its encoder reads."""
+    total = Divergence()
+    for ids, expected in windows:
+        model.read(ids.tolist())
+        repeated = np.concatenate([[model.decoder_start], ids[:-1]])
+        total.add(repeated, expected, model.decode(repeated.tolist(), 0))
+    return total.figures()
+
+
+def compare_embeddings(model: LlamaModel, windows: Windows) -> dict[str, Any]:
+    """Embeddings of whole texts, or of each token where the file has no pooling type."""
+    pool = POOLINGS[model.pooling]
+    both = [(pool(expected), model.embed(ids.tolist())) for ids, expected in windows]
+    return similarity([expected for expected, _ in both], [found for _, found in both])
+
+
+COMPARISONS: Mapping[str, Callable[[LlamaModel, Windows], dict[str, Any]]] = {
+    "causal": compare_logits,
+    "encoder": compare_embeddings,
+    "encoder-decoder": compare_answers,
+}
 
 
 @answering

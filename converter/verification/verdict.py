@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.errors import UsageError, VerificationError, VocabularyError
+from converter.verification.embedding_thresholds import EmbeddingThresholds
 from converter.verification.isolation import ask
+from converter.verification.kinds import KINDS
 from converter.verification.thresholds import Thresholds, thresholds_for
 
 LEVELS = ("load", "full")
-
-#: What a full verification measures, by the names that ``trial.compare`` and ``Verification`` share.
-FIGURES = ("top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
 
 #: Bytes of the file worth a thread. With less to do, threads wait for each other, and badly on a busy machine.
 TO_GENERATE = 1 << 30  # every weight is read once for each token
@@ -31,13 +30,17 @@ class Verification:
         level: ``load`` or ``full``.
         passed: whether the file may be used.
         verdict: one sentence: what was checked and with what result, or what failed and how far.
-        generated: the text that the file continued a short prompt with.
+        generated: the text that the file continued a short prompt with; empty for an encoder.
         probes: difficult strings whose token ids agreed with the source's tokenizer.
-        top1_agreement: share of positions where file and source put the same token first; None below ``full``.
-        mean_kl: mean KL(source || file) in nats; None below ``full``.
-        lost_information: mean KL as a share of the mean KL(source || uniform); None below ``full``.
-        source_perplexity: of the source on the built-in passage; None below ``full``.
-        file_perplexity: of the file on the same tokens; None below ``full``.
+        top1_agreement: share of positions where file and source put the same token first. This and the next four are
+            None below ``full`` and for an encoder.
+        mean_kl: mean KL(source || file) in nats.
+        lost_information: mean KL as a share of the mean KL(source || uniform).
+        source_perplexity: of the source on the built-in passage.
+        file_perplexity: of the file on the same tokens.
+        cosine: mean cosine of an encoder's embeddings with the source's; None below ``full`` and for other models, as
+            the next one.
+        centred_cosine: the same without the source's mean embedding.
         thresholds: what the figures were held against; None below ``full``.
         seconds: how long it took.
     """
@@ -52,7 +55,9 @@ class Verification:
     lost_information: float | None = None
     source_perplexity: float | None = None
     file_perplexity: float | None = None
-    thresholds: Thresholds | None = None
+    cosine: float | None = None
+    centred_cosine: float | None = None
+    thresholds: Thresholds | EmbeddingThresholds | None = None
     seconds: float = 0.0
 
 
@@ -61,7 +66,7 @@ def verify(
     *,
     level: str,
     source: Path,
-    tokenizer: Path,
+    tokenizer: Path | None,
     method: str,
     pre: str | None = None,
     threads: int | None = None,
@@ -74,10 +79,10 @@ def verify(
 
     Args:
         path: the GGUF file, under any name.
-        level: ``load`` (llama.cpp loads it, tokenizes as the source does, generates from finite logits) or ``full``
-            (its logits are compared with the source's as well).
+        level: ``load`` (llama.cpp loads it, tokenizes as the source does, generates from finite logits or makes finite
+            embeddings) or ``full`` (its logits or embeddings are compared with the source's as well).
         source: the checkpoint's directory.
-        tokenizer: directory with the tokenizer's files.
+        tokenizer: directory with the tokenizer's files; None where the source is a GGUF, whose vocabulary was copied.
         method: the method that made the file; it decides the thresholds.
         pre: the pre-tokenizer that the user insisted on: ids that differ are told, but do not fail the file.
         threads: threads to compute with at most; by default one for each processor.
@@ -96,32 +101,39 @@ def verify(
     """
     if level not in LEVELS:
         raise UsageError(f"verification level {level!r} does not exist; choose {' or '.join(LEVELS)}")
-    limits, started = thresholds_for(method), time.perf_counter()
+    thresholds_for(method)  # an unknown method is refused before any work
+    started = time.perf_counter()
     tell = progress or (lambda _: None)
     few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
     result = Verification(level, passed=False, verdict="")
     try:
         tell("loading the file with llama.cpp")
-        loaded = ask("trial:generate", path=str(path), threads=few)
+        loaded = ask("trial:try_out", path=str(path), threads=few)
         result = replace(result, generated=loaded["generated"])
         tell("tokenizing difficult strings with both tokenizers")
-        tokenized, probes = check_tokens(path, tokenizer, pre)
+        tokenized, probes = check_tokens(path, tokenizer, pre) if tokenizer else ("keeps its source's vocabulary", 0)
         result = replace(result, probes=probes)
     except VerificationError as error:
         return finished(result, f"the file is not usable: {error}", started)
+    kind = KINDS[loaded["kind"]]
     if level == "load":
-        verdict = f"llama.cpp loads the file, {tokenized} and generates text, every logit finite"
+        verdict = f"llama.cpp loads the file, {tokenized} and {kind.does}"
         return finished(result, verdict, started, passed=True)
-    with tempfile.TemporaryDirectory(prefix="logits-") as folder:
+    if tokenizer is None:
+        raise VerificationError(
+            f"{source}: a GGUF source cannot be run by transformers; verify with level load instead"
+        )
+    with tempfile.TemporaryDirectory(prefix="results-") as folder:
         tell("running the source with transformers")
         try:
             ask(
-                "reference:write_logits",
+                "reference:write_results",
+                kind=loaded["kind"],
                 source=str(source),
                 tokenizer=str(tokenizer),
                 folder=folder,
                 context_length=loaded["context_length"],
-                vocab_size=loaded["vocab_size"],
+                row_length=loaded["row_length"],
                 batch_size=batch_size,
                 threads=many,
                 trust_remote_code=trust_remote_code,
@@ -129,20 +141,21 @@ def verify(
             )
         except VerificationError as error:
             raise VerificationError(
-                f"{source}: its predictions cannot be compared: {error}; verify with level load instead"
+                f"{source}: its {kind.results} cannot be compared: {error}; verify with level load instead"
             ) from error
-        tell("comparing the file's predictions with the source's")
+        tell(f"comparing the file's {kind.results} with the source's")
         try:
             figures = ask("trial:compare", path=str(path), folder=folder, threads=many)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
-    measured = {name: figures[name] for name in FIGURES}
+    measured, limits = {name: figures[name] for name in kind.figures}, kind.thresholds(method)
     result = replace(result, thresholds=limits, **measured)
-    excesses = limits.exceeded_by(measured, loaded["vocab_size"])
-    over = f"over {figures['positions']:,} tokens"
+    excesses = limits.exceeded_by(measured, loaded["row_length"])
+    counted, name = kind.compared
+    over = f"over {figures[counted]:,} {name}"
     if excesses:
         return finished(result, f"the file is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
-    verdict = f"faithful {over}: {in_words(measured)}; it {tokenized}"
+    verdict = f"faithful {over}: {kind.in_words(measured)}; it {tokenized}"
     return finished(result, verdict, started, passed=True)
 
 
@@ -168,14 +181,6 @@ def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int
     if pre is None:
         raise VerificationError(f"it does not tokenize as the source does: {proof['difference']}")
     return f"does not tokenize as the source does with --pre {pre} ({proof['difference']})", 0
-
-
-def in_words(measured: Mapping[str, float]) -> str:
-    return (
-        f"the source's most likely token at {measured['top1_agreement']:.1%} of positions, mean KL divergence "
-        f"{measured['mean_kl']:.2g} nats, perplexity {measured['file_perplexity']:.4g} against "
-        f"{measured['source_perplexity']:.4g}"
-    )
 
 
 def fitting_threads(path: Path, threads: int | None, share: int) -> int:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from converter.errors import VerificationError
 from converter.verification.divergence import Divergence
-from converter.verification.reference import MAX_BYTES, MAX_POSITIONS, WINDOW, cut_windows
+from converter.verification.windows import MAX_BYTES, MAX_POSITIONS, WINDOW, cut_windows
 
 
 @pytest.mark.parametrize(
@@ -40,24 +40,24 @@ def test_figures_are_those_of_torch(windows: int, length: int, vocab_size: int, 
 
 def test_windows_cover_the_text_once_each_after_the_prefix() -> None:
     ids = list(range(100, 700))
-    windows = cut_windows([1], ids, context_length=4096, vocab_size=1000)
+    windows = cut_windows([1], ids, context_length=4096, row_length=1000)
     assert windows.shape == (600 // (WINDOW - 1), WINDOW)
     assert (windows[:, 0] == 1).all()
     assert windows[:, 1:].flatten().tolist() == ids[: windows[:, 1:].size]
 
 
 def test_windows_are_as_long_as_text_and_context_allow() -> None:
-    assert cut_windows([], list(range(50)), context_length=4096, vocab_size=1000).shape == (1, 50)
-    assert cut_windows([1, 2], list(range(50)), context_length=12, vocab_size=1000).shape == (5, 12)
+    assert cut_windows([], list(range(50)), context_length=4096, row_length=1000).shape == (1, 50)
+    assert cut_windows([1, 2], list(range(50)), context_length=12, row_length=1000).shape == (5, 12)
 
 
 def test_windows_stay_within_the_bounds() -> None:
     ids = list(range(10_000))
-    assert cut_windows([1], ids, context_length=4096, vocab_size=100).size <= MAX_POSITIONS
-    large = cut_windows([1], ids, context_length=4096, vocab_size=262_144)
+    assert cut_windows([1], ids, context_length=4096, row_length=100).size <= MAX_POSITIONS
+    large = cut_windows([1], ids, context_length=4096, row_length=262_144)
     assert large.size * 262_144 * 4 <= MAX_BYTES
 
 
 def test_context_too_short_to_compare_is_refused() -> None:
     with pytest.raises(VerificationError, match="a context of 2 tokens is too short"):
-        cut_windows([1], list(range(50)), context_length=2, vocab_size=1000)
+        cut_windows([1], list(range(50)), context_length=2, row_length=1000)

@@ -18,7 +18,7 @@ from converter import convert
 from converter.errors import VerificationError
 from converter.verification import THRESHOLDS, Verification, verify
 from converter.verification.passage import PASSAGE
-from converter.verification.reference import load_source
+from converter.verification.reference import REFERENCES, load_source
 
 
 def full(path: Path, source: Path, method: str = "f32", **changes: Any) -> Verification:
@@ -94,7 +94,7 @@ def test_rounding_before_conversion_is_part_of_the_source(checkpoint: Path, tmp_
 
 
 def loads(source: Path) -> None:
-    load_source(str(source), trust_remote_code=False, load_dtype=None)
+    load_source(str(source), REFERENCES["causal"], trust_remote_code=False, load_dtype=None)
 
 
 @pytest.mark.parametrize(
