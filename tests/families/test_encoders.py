@@ -88,6 +88,34 @@ def test_encoder_and_decoder(name: str, tmp_path: Path) -> None:
     assert (np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean() < 1e-5
 
 
+def test_fields_of_the_published_nomic_bert(tmp_path: Path) -> None:
+    """transformers' own class cannot read them, so it reads the same weights with its own fields."""
+    model = write_encoder(tmp_path / "model", "nomic-bert")
+    expected = transformers_embeddings(model)
+    config = {
+        "architectures": ["NomicBertModel"],
+        "activation_function": "swiglu",
+        "causal": False,
+        "layer_norm_epsilon": 1e-5,
+        "max_trained_positions": 128,
+        "mlp_fc1_bias": False,
+        "n_embd": 256,
+        "n_head": 4,
+        "n_inner": 320,
+        "n_layer": 2,
+        "n_positions": 512,
+        "prenorm": False,
+        "qkv_proj_bias": False,
+        "rotary_emb_base": 1000,
+        "rotary_emb_fraction": 1.0,
+        "type_vocab_size": 2,
+        "vocab_size": 512,
+    }
+    (model / "config.json").write_text(json.dumps(config))
+    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+    assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), expected)
+
+
 @pytest.mark.parametrize("mode", POOLING)
 @pytest.mark.parametrize("old", [True, False])
 def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:
@@ -99,7 +127,9 @@ def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:
     assert_near(llama_cpp_embeddings.text_embedding(file, TOKENS), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "distilbert", "xlm-roberta", "modern-bert", "t5-1.1", "umt5-encoder"])
+@pytest.mark.parametrize(
+    "name", ["bert", "distilbert", "xlm-roberta", "modern-bert", "nomic-bert", "t5-1.1", "umt5-encoder"]
+)
 def test_bytes(name: str, tmp_path: Path) -> None:
     """Against llama.cpp's two steps."""
     model = write_encoder(tmp_path / "model", name)
