@@ -86,14 +86,13 @@ def prepare(
     targets = list(family.tensors())
     check_all_used(family, targets)
     warnings = family.warnings()
-    vocabulary = vocabulary_of(tokenizer, family.vocab_size, pre, prove=prove, warnings=warnings)
     facts = ModelFacts.of(family.arch, overrides.apply_to(own))
     chosen = choose(method, targets, own, facts, overrides, imatrix)
-    metadata = [
-        *general_key_values(source, family.arch, chosen.targets, method.file_type),
-        *chosen.own,
-        *vocabulary.key_values(),
-    ]
+    general = general_key_values(source, family.arch, chosen.targets, method.file_type)
+    # llama.cpp tokenizes a few models differently by their name alone.
+    name = next((pair.value for pair in general if pair.key == "general.name"), "")
+    vocabulary = vocabulary_of(tokenizer, family.vocab_size, pre, name, prove=prove, warnings=warnings)
+    metadata = [*general, *chosen.own, *vocabulary.key_values()]
     plan = chosen.plan(overrides.apply_to(metadata), checkpoint, LOAD_DTYPES[torch_dtype])
     return Prepared(checkpoint, family.arch, plan, chosen.weights, warnings)
 
@@ -171,14 +170,16 @@ def choose(
     return Choice(targets, own, types, column_weights(method, targets, types, matrix, overrides, originals))
 
 
-def vocabulary_of(tokenizer: Path, vocab_size: int, pre: str | None, *, prove: bool, warnings: list[str]) -> Vocabulary:
+def vocabulary_of(
+    tokenizer: Path, vocab_size: int, pre: str | None, name: str, *, prove: bool, warnings: list[str]
+) -> Vocabulary:
     """The vocabulary, proved if asked for; adds to the warnings what the user should know."""
     vocabulary = read_vocabulary(tokenizer, vocab_size, pre=pre)
     if vocabulary.dropped:
         warnings.append(f"added tokens without a row in the embedding are left out: {', '.join(vocabulary.dropped)}")
     if not prove:
         return vocabulary
-    proof = prove_vocabulary(vocabulary, tokenizer)
+    proof = prove_vocabulary(vocabulary, tokenizer, name=name)
     warnings.extend(proof.limits)
     if not proof.agreeing:
         warnings.append(f"--pre {pre} overrides the tokenizer's proof: {proof.difference}")
