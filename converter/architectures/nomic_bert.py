@@ -7,10 +7,14 @@ from typing import Any, ClassVar
 
 from converter.architectures.encoder import Encoder
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, uint32
+
+#: Base of the rope where config.json has none.
+USUAL_THETA = 1000.0
 
 #: Fields of the published files, which transformers' own class no longer has, with what llama.cpp computes.
 PUBLISHED: dict[str, tuple[Any, ...]] = {
@@ -41,7 +45,6 @@ class NomicBert(Encoder):
         "max_position_embeddings": 2048,
         "type_vocab_size": 2,
         "layer_norm_eps": 1e-12,
-        "rope_theta": 1000.0,
     }
     aliases: ClassVar = {
         "activation_function": "hidden_act",
@@ -71,7 +74,7 @@ class NomicBert(Encoder):
     def key_values(self) -> list[KeyValue]:
         for name, allowed in PUBLISHED.items():
             self.config.one_of(name, *allowed)
-        rope = Rope.of(self.config)
+        rope = Rope.of(Hyperparameters(self.config.config, {**self.defaults, "rope_theta": USUAL_THETA}))
         if rope.scaling != "default":
             raise ArchitectureError(
                 f"config.json: rope scaling is {rope.scaling!r}, but {self.arch} is converted only with default"

@@ -106,7 +106,6 @@ def test_fields_of_the_published_nomic_bert(tmp_path: Path) -> None:
         "n_positions": 512,
         "prenorm": False,
         "qkv_proj_bias": False,
-        "rotary_emb_base": 1000,
         "rotary_emb_fraction": 1.0,
         "type_vocab_size": 2,
         "vocab_size": 512,
