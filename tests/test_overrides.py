@@ -21,9 +21,6 @@ from converter.recipes import METHODS, Overrides
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 Q4_K, Q6_K, Q8_0 = (int(GGMLQuantizationType[name]) for name in ("Q4_K", "Q6_K", "Q8_0"))
 
-#: Methods whose first block costs ggml seconds of table building; one of them is enough here.
-SLOW_TABLES = ("iq1_m", "iq2_s", "iq2_m", "iq2_xs", "iq1_s")
-
 
 @pytest.fixture(scope="module")
 def sample_f32(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -52,7 +49,7 @@ def same(ours: Path, theirs: Path) -> None:
     assert llama_cpp_oracle.tensors(ours) == llama_cpp_oracle.tensors(theirs)
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in SLOW_TABLES])
+@pytest.mark.parametrize("method", METHODS)
 def test_importance(sample_f32: Path, tmp_path: Path, method: str) -> None:
     file, weights = random_importance(sample_f32, tmp_path)
     ours = convert(SAMPLE, method, tmp_path / "ours.gguf", imatrix=[file], verify="none").output
@@ -61,10 +58,17 @@ def test_importance(sample_f32: Path, tmp_path: Path, method: str) -> None:
     same(ours, theirs)
 
 
-@pytest.mark.parametrize("method", ["q4_0", "q4_k_m", "q3_k_m", "q2_k", "iq3_xxs", "q6_k"])
-def test_importance_of_experts(tmp_path: Path, method: str) -> None:
-    model = write_model(tmp_path / "model", "mixtral")
-    f32 = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A mixture-of-experts checkpoint and its f32 file."""
+    folder = tmp_path_factory.mktemp("mixture")
+    model = write_model(folder / "model", "mixtral")
+    return model, convert(model, "f32", folder / "f32.gguf", verify="none").output
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_importance_of_experts(mixture: tuple[Path, Path], tmp_path: Path, method: str) -> None:
+    model, f32 = mixture
     file, weights = random_importance(f32, tmp_path)
     ours = convert(model, method, tmp_path / "ours.gguf", imatrix=[file], verify="none").output
     llama_cpp_oracle.quantize(f32, tmp_path / "theirs.gguf", METHODS[method].file_type, importance=weights)

@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import llama_cpp_oracle
+import numpy as np
 from checkpoint_builder import write_model
+from gguf import GGUFReader
 
 from converter import convert
+from converter.quants import QUANT_TYPES
 
 
 def test_experts_with_rows_of_inputs_convert_as_the_transposed_ones(tmp_path: Path) -> None:
@@ -49,3 +52,13 @@ def test_experts_in_mxfp4_convert_as_transformers_dequantizes_them(tmp_path: Pat
     (model / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "mxfp4"}}))
     found = convert(model, "f32", tmp_path / "mxfp4.gguf", verify="none").output
     assert llama_cpp_oracle.tensors(found) == llama_cpp_oracle.tensors(expected)
+    kept = convert(model, "mxfp4_moe", tmp_path / "kept.gguf", verify="none").output
+    exact = {tensor.name: tensor.data for tensor in GGUFReader(found).tensors}
+    experts = [tensor for tensor in GGUFReader(kept).tensors if tensor.name.endswith("exps.weight")]
+    assert len(experts) == 9
+    for tensor in experts:
+        assert tensor.tensor_type.name == "MXFP4"
+        numbers = QUANT_TYPES["mxfp4"].dequantize(tensor.data.reshape(-1, tensor.data.shape[-1]))
+        assert np.array_equal(numbers, exact[tensor.name].reshape(numbers.shape)), (
+            "blocks are passed on, not rounded again"
+        )
