@@ -39,7 +39,7 @@ class Reference(ABC):
 
     def run_instead(self, steps: tuple[str, ...]) -> None:
         """Split text by these steps from now on."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} splits no text before merges")
 
 
 def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
