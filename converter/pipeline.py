@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from converter.errors import CheckpointError, OutputError, UsageError, VerificationError
+from converter.errors import ConversionError, OutputError, UsageError, VerificationError
 
 if TYPE_CHECKING:
     from converter.checkpoints import Checkpoint
@@ -308,7 +308,9 @@ def write(
                 progress=wrote,
                 importance=prepared.importance,
             )
-        except CheckpointError:
+        except OutputError:
+            raise  # the same command can go on
+        except ConversionError:
             unfinished.discard()
             raise
         seconds["write"] = time.perf_counter() - started

@@ -125,6 +125,16 @@ def test_weights_that_are_not_finite(model: Path, value: float, counts: str) -> 
     )
 
 
+def test_a_weight_too_large_for_the_method(model: Path) -> None:
+    name = "model.layers.1.mlp.down_proj.weight"
+    shard = next(shard for shard in shards(model) if name in load_file(shard))
+    edit_tensors(shard, lambda tensors: tensors[name].__setitem__((3, 5), 1e6))
+    assert refused(model, "--method", "f16") == (
+        "blk.1.ffn_down.weight: 1 weights or scales exceed float16's largest number 65504, on which f16 relies; "
+        "use --method bf16 or f32"
+    )
+
+
 def test_no_config(model: Path) -> None:
     (model / "config.json").unlink()
     assert refused(model).startswith("MODEL: has no config.json; expected a checkpoint directory")
