@@ -180,6 +180,15 @@ def test_a_tensor_without_data_where_the_method_needs_it(sample_f32: Path, tmp_p
     )
 
 
+def test_an_embedding_without_data_where_its_type_needs_it(sample_f32: Path, tmp_path: Path) -> None:
+    file, _ = random_importance(sample_f32, tmp_path)
+    run = ("--model", SAMPLE, "--output", tmp_path / "x.gguf", "--method", "iq2_xs", "--imatrix", file, "--pure")
+    assert refusal(*run).startswith(
+        f"token_embd.weight: iq2_xs needs importance weights, but {file} has no data for it"
+    )
+    assert not list(tmp_path.glob("x.gguf*"))
+
+
 def test_a_matrix_of_another_model_is_refused(sample_f32: Path, tmp_path: Path) -> None:
     file, _ = random_importance(sample_f32, tmp_path)
     other = write_model(tmp_path / "other", "llama", hidden_size=512)

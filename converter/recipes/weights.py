@@ -65,7 +65,9 @@ def column_weights(
                 # A row is looked up here, not multiplied: what was measured may be of another kind.
                 if name not in rules.EMBEDDINGS:
                     raise
-        elif needs_importance(method, target.name, kind):
+        if target.name in weights:
+            continue
+        if needs_importance(method, target.name, kind) or QUANT_TYPES[kind].requires_importance:
             lack = "no importance matrix is given" if matrix is None else f"{matrix.origin} has no data for it"
             raise RecipeError(
                 f"{target.name}: {kind} needs importance weights, but {lack}; pass --imatrix FILE, --calibrate TEXT or "
