@@ -66,7 +66,7 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(directory: Path) -> Checkpoint:
+def open_checkpoint(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({})) -> Checkpoint:
     """Open a Hugging Face checkpoint: ``config.json`` and safetensors, single, numbered or listed in an index.
 
     Only headers are read, and of quantized weights what tells their shape. Files stay closed until the first tensor
@@ -74,28 +74,35 @@ def open_checkpoint(directory: Path) -> Checkpoint:
 
     Args:
         directory: a local directory; the files in it may be links.
+        elsewhere: files that belong to the directory and lie somewhere else, by their names in it. They count before
+            files of the same name that are there.
 
     Raises:
         CheckpointError: nothing there, or files that are missing, damaged or contradict each other.
     """
     directory = Path(directory)
-    names = _list(directory)
-    placed = _read_index(directory) if INDEX in names else None
+    names = _list(directory) | elsewhere.keys()
+
+    def opened(name: str) -> SourceFile:
+        return elsewhere[name] if name in elsewhere else SourceFile(directory / name)
+
+    placed = _read_index(opened(INDEX)) if INDEX in names else None
     weights = _shards_without_index(directory, names) if placed is None else _shards_of_index(directory, names, placed)
     if CONFIG not in names:
         raise CheckpointError(f"{directory}: has no {CONFIG}; expected {_EXPECTED}")
-    config_file = SourceFile(directory / CONFIG)
+    config_file = opened(CONFIG)
     config = read_json_object(config_file)
     config_file.close()
-    shards, tensors = _union([directory / name for name in weights])
+    shards = {name: opened(name) for name in weights}
+    tensors, held = _union(shards)
     if placed is not None:
-        _compare_with_index(directory / INDEX, placed, tensors)
-    files = tuple(file.identity for file in (config_file, *shards))
+        _compare_with_index(directory / INDEX, placed, held, shards)
+    files = tuple(file.identity for file in (config_file, *shards.values()))
     nbytes = sum(tensor.nbytes for tensor in tensors.values())
     offered = dequantized(config_file.path, config, tensors)
-    for shard in shards:
+    for shard in shards.values():
         shard.close()
-    return Checkpoint(directory, config, MappingProxyType(dict(offered)), files, nbytes, tuple(shards))
+    return Checkpoint(directory, config, MappingProxyType(dict(offered)), files, nbytes, tuple(shards.values()))
 
 
 def _list(directory: Path) -> set[str]:
@@ -170,13 +177,12 @@ def _complete(directory: Path, numbered: list[re.Match[str]]) -> list[str]:
     return [match.string for match in numbered]
 
 
-def _read_index(directory: Path) -> dict[str, str]:
+def _read_index(file: SourceFile) -> dict[str, str]:
     """The index's map from tensor to shard; every shard a plain name in the directory.
 
     Raises:
         CheckpointError: the index is malformed, or names a file elsewhere.
     """
-    file = SourceFile(directory / INDEX)
     placed = read_json_object(file, strict=True).get("weight_map")
     file.close()
     if not isinstance(placed, dict) or not placed:
@@ -191,36 +197,35 @@ def _read_index(directory: Path) -> dict[str, str]:
     return placed
 
 
-def _union(paths: list[Path]) -> tuple[list[SourceFile], dict[str, SafetensorsTensor]]:
-    """The shards, each closed again once its header is read, and the tensors of all of them."""
-    shards: list[SourceFile] = []
+def _union(shards: Mapping[str, SourceFile]) -> tuple[dict[str, SafetensorsTensor], dict[str, str]]:
+    """The tensors of all shards, and which shard holds each. Shards are closed again once their header is read."""
     tensors: dict[str, SafetensorsTensor] = {}
-    for path in paths:
-        shard = SourceFile(path)
-        shards.append(shard)
-        for name, tensor in read_tensors(shard).items():
+    held: dict[str, str] = {}
+    for shard, file in shards.items():
+        for name, tensor in read_tensors(file).items():
             if name in tensors:
                 raise CheckpointError(
-                    f"{shard.path}: tensor {name} is also in {tensors[name].file.path.name}; "
+                    f"{file.path}: tensor {name} is also in {held[name]}; "
                     "expected each tensor once; remove the shard that does not belong to the checkpoint"
                 )
-            tensors[name] = tensor
-        shard.close()
-    return shards, tensors
+            tensors[name], held[name] = tensor, shard
+        file.close()
+    return tensors, held
 
 
-def _compare_with_index(index: Path, placed: dict[str, str], tensors: dict[str, SafetensorsTensor]) -> None:
+def _compare_with_index(
+    index: Path, placed: Mapping[str, str], held: Mapping[str, str], shards: Mapping[str, SourceFile]
+) -> None:
     for name, shard in placed.items():
-        found = tensors[name].file.path.name if name in tensors else None
-        if found != shard:
-            where = f"which is in {found}" if found else "which does not hold it"
+        if held.get(name) != shard:
+            where = f"which is in {held[name]}" if name in held else "which does not hold it"
             raise CheckpointError(
                 f"{index}: tensor {quoted(name)} should be in {shard}, {where}; download the index and the shards again"
             )
-    for name, tensor in tensors.items():
+    for name, shard in held.items():
         if name not in placed:
             raise CheckpointError(
-                f"{tensor.file.path}: holds tensor {name}, which {index.name} does not list; "
+                f"{shards[shard].path}: holds tensor {name}, which {index.name} does not list; "
                 "download the index and the shards again"
             )
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from converter.checkpoints import open_checkpoint
+from converter.checkpoints.source_file import SourceFile
 
 Refusal = Callable[..., str]
 WriteShard = Callable[..., Path]
@@ -122,6 +124,23 @@ def test_links_are_followed(tmp_path: Path, write_shard: WriteShard) -> None:
     (blobs / "f00d").unlink()
     with pytest.raises(Exception, match=r"model\.safetensors: cannot be read: No such file or directory"):
         open_checkpoint(snapshot)
+
+
+def test_files_that_lie_elsewhere(checkpoint_directory: Path, write_shard: WriteShard, tmp_path_factory: Any) -> None:
+    """Weights, and even the index, that are not in the directory; a file of the same name there does not count."""
+    far = tmp_path_factory.mktemp("far")
+    write_shard(checkpoint_directory / ONE, x=9)
+    write_index(far, a=ONE, b=TWO)
+    (far / "index").write_bytes((far / INDEX).read_bytes())
+    files = {
+        INDEX: SourceFile(far / "index"),
+        ONE: SourceFile(write_shard(far / "first", a=2)),
+        TWO: SourceFile(write_shard(far / "second", b=3)),
+    }
+    with open_checkpoint(checkpoint_directory, files) as checkpoint:
+        assert {name: tensor.shape for name, tensor in checkpoint.tensors.items()} == {"a": (2,), "b": (3,)}
+        assert checkpoint.tensors["b"].read_rows(0, 1).shape == (1, 3)
+    assert [file.path.name for file in checkpoint.files] == ["config.json", "first", "second"]
 
 
 def test_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal) -> None:
