@@ -1,21 +1,28 @@
-"""A GGUF file as a source: its tensors' rows, widened to float32 or as the blocks they are."""
+"""A GGUF model as a source, in one file or several: tensors' rows, widened to float32 or as the blocks they are."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.checkpoints.gguf_header import GgufHeader, TensorInfo, read_gguf_header
+from converter.checkpoints.directory import Checkpoint
+from converter.checkpoints.gguf_header import GgufHeader, TensorInfo
+from converter.checkpoints.gguf_parts import SPLIT_KEYS, Part, open_parts
 from converter.checkpoints.source_file import SourceFile
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 from converter.quants import QUANT_TYPES, QuantType
 
 _BY_NUMBER = {kind.ggml_type: kind for kind in QUANT_TYPES.values()}
+
+#: Keys that describe the files and not the model; an output is laid out anew.
+_LAYOUT_KEYS = (*SPLIT_KEYS, "general.alignment")
 
 #: Bytes of blocks dequantized at a time.
 CHUNK_BYTES = 1 << 19
@@ -62,18 +69,40 @@ class GgufTensor(SourceTensor):
         return out
 
 
-def open_gguf(path: Path) -> tuple[GgufHeader, dict[str, SourceTensor], SourceFile]:
-    """A GGUF file's header and tensors.
+def open_gguf_checkpoint(
+    path: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({})
+) -> tuple[GgufHeader, Checkpoint]:
+    """A GGUF model's key-values, tensors and files. Only headers are read.
+
+    Args:
+        path: the whole file, or any of its parts.
+        elsewhere: files that belong to the directory and lie somewhere else, by their names in it.
+
+    Returns:
+        The first file's header, without the keys of its layout, and with all parts' tensors; and the checkpoint,
+        whose ``config`` is empty.
 
     Raises:
-        CheckpointError: no GGUF, damaged, one part of several, or a tensor of an unknown type or outside the file.
+        CheckpointError: no GGUF, damaged, a part missing, or a tensor of an unknown type or outside its file.
     """
-    header, file = read_gguf_header(path), SourceFile(path)
-    if header.value("split.count", 1) != 1:
-        raise CheckpointError(f"{path}: is one part of {header.value('split.count')}; merge them into one file first")
+    parts = open_parts(path, elsewhere)
+    header = replace(
+        parts[0].header,
+        metadata=tuple(pair for pair in parts[0].header.metadata if pair.key not in _LAYOUT_KEYS),
+        tensors=tuple(info for part in parts for info in part.header.tensors),
+    )
     if not header.tensors or not isinstance(header.value("general.architecture"), str):
         raise CheckpointError(f"{path}: has no tensors or no general.architecture; a whole model expected")
-    return header, {info.name: _tensor(info, header, file) for info in header.tensors}, file
+    tensors = {info.name: _tensor(info, part) for part in parts for info in part.header.tensors}
+    files = tuple(part.file for part in parts)
+    identities, nbytes = tuple(file.identity for file in files), sum(tensor.nbytes for tensor in tensors.values())
+    return header, Checkpoint(path, {}, MappingProxyType(tensors), identities, nbytes, files)
+
+
+def open_gguf(path: Path) -> tuple[GgufHeader, dict[str, SourceTensor], SourceFile]:
+    """A GGUF model's header, tensors and first file; raises as :func:`open_gguf_checkpoint`."""
+    header, checkpoint = open_gguf_checkpoint(path)
+    return header, dict(checkpoint.tensors), checkpoint._shards[0]
 
 
 def type_of(info: TensorInfo, path: Path) -> QuantType:
@@ -86,9 +115,10 @@ def type_of(info: TensorInfo, path: Path) -> QuantType:
     return kind
 
 
-def _tensor(info: TensorInfo, header: GgufHeader, file: SourceFile) -> SourceTensor:
+def _tensor(info: TensorInfo, part: Part) -> SourceTensor:
+    file = part.file
     kind = type_of(info, file.path)
-    tensor = GgufTensor(info.name, kind.name, info.shape, file, header.data_start + info.offset)
+    tensor = GgufTensor(info.name, kind.name, info.shape, file, part.header.data_start + info.offset)
     if tensor.begin + tensor.nbytes > file.size:
         raise CheckpointError(
             f"{file.path}: is truncated: tensor {info.name} ends at byte {tensor.begin + tensor.nbytes} of "

@@ -6,7 +6,6 @@ fraction of one.
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,19 @@ from typing import Any
 
 from gguf import GGUFValueType
 
+from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
 from converter.metadata import KeyValue
 
 VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4
+
+#: Bytes of a header that are read at most, and at a time. The largest vocabularies take some 20 MB.
+MAX_HEADER = 1 << 28
+WINDOW = 1 << 20
+
+#: Where the first key-value begins: behind the magic, the version and the numbers of tensors and of key-values.
+PAIRS_START = 24
 
 _SCALARS = {
     GGUFValueType.UINT8: "<B",
@@ -61,12 +68,16 @@ class GgufHeader:
         metadata: key-values in order.
         tensors: in order.
         data_start: position of the data section, in bytes.
+        alignment: of the data section and of each tensor, in bytes.
+        pair_ends: position behind each key-value, in bytes; the first begins at ``PAIRS_START``.
     """
 
     version: int
     metadata: tuple[KeyValue, ...]
     tensors: tuple[TensorInfo, ...]
     data_start: int
+    alignment: int
+    pair_ends: tuple[int, ...]
 
     def value(self, key: str, default: Any = None) -> Any:
         return next((pair.value for pair in self.metadata if pair.key == key), default)
@@ -83,37 +94,40 @@ def is_gguf(path: Path) -> bool:
         return False
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
-    """Read the header of a GGUF file.
+def read_gguf_header(source: Path | SourceFile) -> GgufHeader:
+    """Read the header of a GGUF file, in runs of ``WINDOW`` bytes; the file is left closed.
 
     Raises:
         CheckpointError: the file cannot be read, is no GGUF, or is damaged; one line.
     """
+    file = SourceFile(source) if isinstance(source, Path) else source
+    magic = file.read_bytes(0, min(4, file.size))
+    if magic != b"GGUF":
+        raise CheckpointError(f"{file.path}: not a GGUF file: it starts with {magic!r}, b'GGUF' expected")
     try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            if magic != b"GGUF":
-                raise CheckpointError(f"{path}: not a GGUF file: it starts with {magic!r}, b'GGUF' expected")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _Reader(path, content).header()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+        return _Reader(file).header()
+    finally:
+        file.close()
 
 
 class _Reader:
-    """A position in a file's bytes."""
+    """A position in a file's bytes, those around it in memory."""
 
-    def __init__(self, path: Path, content: mmap.mmap) -> None:
-        self.path = path
-        self.content = content
+    def __init__(self, file: SourceFile) -> None:
+        self.file = file
         self.position = 4
+        self.window = b""
+        self.window_start = 0
 
     def header(self) -> GgufHeader:
         version = self.scalar("<I")
         if version not in VERSIONS:
             raise self.damaged(f"version {version}, one of {VERSIONS} expected")
         tensor_count, pair_count = self.count(24), self.count(13)
-        metadata = [self.pair() for _ in range(pair_count)]
+        metadata, pair_ends = [], []
+        for _ in range(pair_count):
+            metadata.append(self.pair())
+            pair_ends.append(self.position)
         keys = {pair.key for pair in metadata}
         if len(keys) != len(metadata):
             raise self.damaged("a key appears twice")
@@ -124,33 +138,40 @@ class _Reader:
         if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
             raise self.damaged(f"general.alignment is {alignment!r}, a power of two expected")
         start = -(-self.position // alignment) * alignment
-        return GgufHeader(version, tuple(metadata), tuple(tensors), start)
+        return GgufHeader(version, tuple(metadata), tuple(tensors), start, alignment, tuple(pair_ends))
 
     def damaged(self, what: str) -> CheckpointError:
-        return CheckpointError(f"{self.path}: damaged or cut short: {what} at byte {self.position}")
+        return CheckpointError(f"{self.file.path}: damaged or cut short: {what} at byte {self.position}")
 
     def take(self, length: int) -> int:
-        """Advance over ``length`` bytes and return where they begin."""
+        """Advance over ``length`` bytes and return where they begin in the window."""
         begin, end = self.position, self.position + length
-        if end > len(self.content):
-            raise self.damaged(f"{length} bytes expected, {len(self.content) - begin} left")
+        if end > self.file.size:
+            raise self.damaged(f"{length} bytes expected, {self.file.size - begin} left")
+        if end > MAX_HEADER:
+            raise self.damaged(f"a header of more than {MAX_HEADER} bytes")
+        if end > self.window_start + len(self.window):
+            self.window = self.file.read_bytes(begin, min(max(length, WINDOW), self.file.size - begin))
+            self.window_start = begin
         self.position = end
-        return begin
+        return begin - self.window_start
 
     def scalar(self, layout: str) -> Any:
-        return struct.unpack_from(layout, self.content, self.take(struct.calcsize(layout)))[0]
+        begin = self.take(struct.calcsize(layout))
+        return struct.unpack_from(layout, self.window, begin)[0]
 
     def count(self, least: int) -> int:
         """A number of items, each at least ``least`` bytes long, that the rest of the file could hold."""
         number: int = self.scalar("<Q")
-        if number * least > len(self.content) - self.position:
+        if number * least > self.file.size - self.position:
             raise self.damaged(f"{number} items announced, more than the file could hold,")
         return number
 
     def text(self) -> str | bytes:
         """A string; bytes where it is not UTF-8, as tokens may be."""
-        begin = self.take(self.count(1))
-        raw = self.content[begin : self.position]
+        length = self.count(1)
+        begin = self.take(length)
+        raw = self.window[begin : begin + length]
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -182,7 +203,7 @@ class _Reader:
         size = struct.calcsize(layout)
         number = self.count(size)
         begin = self.take(number * size)
-        values = list(struct.unpack_from(f"<{number}{layout[1]}", self.content, begin))
+        values = list(struct.unpack_from(f"<{number}{layout[1]}", self.window, begin))
         return KeyValue(key, values, kind, element)
 
     def value(self, kind: GGUFValueType) -> Any:

@@ -11,6 +11,7 @@ COMMANDS = {
     "families": "List the architectures that can be converted.",
     "imatrix": "Measure on text which columns of the weights matter, for quantizing with importance.",
     "inspect": "Print a GGUF file's key-values and tensors.",
+    "merge": "Join the parts of a split GGUF model into one file.",
     "methods": "List the methods, their bits per weight and when to use each.",
 }
 
