@@ -11,8 +11,11 @@ COMMANDS = {
     "families": "List the architectures that can be converted.",
     "imatrix": "Measure on text which columns of the weights matter, for quantizing with importance.",
     "inspect": "Print a GGUF file's key-values and tensors.",
+    "list": "List what the catalogue knows: results with their sizes and verdicts.",
     "merge": "Join the parts of a split GGUF model into one file.",
     "methods": "List the methods, their bits per weight and when to use each.",
+    "prune": "Forget results whose outputs are gone, and delete old ones where asked.",
+    "show": "Print everything that is known of one result.",
 }
 
 

@@ -1,0 +1,95 @@
+"""The catalogue during a conversion: whatever is wrong with it, the conversion goes on with one warning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from converter.catalogue.catalogue import Catalogue
+from converter.catalogue.database import CatalogueError
+from converter.catalogue.digests import Cancelled, Hashing, HashingError
+from converter.catalogue.record import Record
+from converter.catalogue.request_key import RequestKey
+
+if TYPE_CHECKING:
+    from converter import Result
+
+
+class Bookkeeping:
+    """A catalogue that never spoils a conversion. A context manager, for one thread.
+
+    After the first trouble it warns once and does nothing any more.
+
+    Args:
+        path: the catalogue's file; None keeps no books.
+        warn: called with one sentence.
+    """
+
+    def __init__(self, path: Path | None, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._catalogue: Catalogue | None = None
+        if path is not None:
+            with self._unspoilt():
+                self._catalogue = Catalogue(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._catalogue is not None:
+            self._catalogue.close()
+            self._catalogue = None
+
+    @contextmanager
+    def _unspoilt(self) -> Iterator[None]:
+        try:
+            yield
+        except (CatalogueError, HashingError) as error:
+            self.close()
+            self._warn(f"this conversion is not in the catalogue: {error}")
+
+    def answer(self, key: RequestKey) -> Record | None:
+        """The result of an identical request, where it is still there; None without one."""
+        with self._unspoilt():
+            if self._catalogue is not None:
+                return self._catalogue.find(key)
+        return None
+
+    def hashing(self, key: RequestKey, outputs: Iterable[Path]) -> Hashing:
+        """Begin to hash the source's files and the output's in a thread.
+
+        Args:
+            key: the request.
+            outputs: the output's complete files, under the names that they have now.
+        """
+        with self._unspoilt():
+            if self._catalogue is not None:
+                return self._catalogue.hashing([*key.source.files, *outputs])
+        return Hashing((), {})
+
+    def record(self, key: RequestKey, result: Result, hashing: Hashing, outputs: Mapping[Path, Path]) -> None:
+        """Remember a result; to be called just before the output gets its name.
+
+        Args:
+            key: the request.
+            result: what was made, ``result.output`` under its final name.
+            hashing: what :meth:`hashing` returned; it is waited for.
+            outputs: the final path of each of the output's files by the one that was hashed.
+        """
+        with self._unspoilt():
+            if self._catalogue is None:
+                return
+            try:
+                digests = hashing.digests()
+            except Cancelled:
+                return
+            self._catalogue.remember(digests[path] for path in key.source.files)
+            self._catalogue.record(key, result, [digests[now].at(final) for now, final in outputs.items()])

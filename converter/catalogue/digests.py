@@ -1,0 +1,177 @@
+"""SHA-256 of files, each read once: an unchanged file's digest is known by its path, size and modification time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from converter.errors import ConversionError
+
+if TYPE_CHECKING:
+    from converter.catalogue.catalogue import Catalogue
+
+#: Bytes read at a time; a cancelled hashing stops after these.
+CHUNK = 1 << 20
+#: Ends of names that a conversion leaves in a directory, which are never part of a source.
+MADE_HERE = (".gguf", ".part", ".journal", ".rejected", ".sqlite", ".sqlite-journal", ".lock")
+
+
+class HashingError(ConversionError):
+    """A file cannot be read, or changed while it was."""
+
+
+class Cancelled(Exception):
+    """Nobody waits for the digests any more."""
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """A file as it was: its absolute path, size in bytes, modification time and SHA-256 in hexadecimal."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    def at(self, path: Path) -> FileDigest:
+        """The same file under the name that it is about to get; renaming changes neither size nor time."""
+        return replace(self, path=path.absolute())
+
+    def unchanged(self) -> bool:
+        """Whether size and modification time are still these."""
+        try:
+            return identity_of(self.path) == (self.size, self.mtime_ns)
+        except HashingError:
+            return False
+
+
+def identity_of(path: Path) -> tuple[int, int]:
+    """Size in bytes and modification time in nanoseconds.
+
+    Raises:
+        HashingError: no such file.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise HashingError(f"{path}: cannot be read: {error.strerror}") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def file_digest(path: Path, cancelled: threading.Event | None = None) -> FileDigest:
+    """Read a whole file.
+
+    Raises:
+        HashingError: it cannot be read, or changed meanwhile.
+        Cancelled: the event was set.
+    """
+    before, digest, buffer = identity_of(path), hashlib.sha256(), bytearray(CHUNK)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                if cancelled is not None and cancelled.is_set():
+                    raise Cancelled
+                digest.update(memoryview(buffer)[:count])
+    except OSError as error:
+        raise HashingError(f"{path}: cannot be read: {error.strerror}") from error
+    if identity_of(path) != before:
+        raise HashingError(f"{path}: changed while it was being read")
+    return FileDigest(path.absolute(), *before, digest.hexdigest())
+
+
+class Hashing:
+    """Digests of files, computed in a thread while something else is done.
+
+    A context manager: leaving it cancels what is still going on.
+
+    Args:
+        paths: the files.
+        known: digests that hold already, by path; those files are not read.
+    """
+
+    def __init__(self, paths: Iterable[Path], known: Mapping[Path, FileDigest]) -> None:
+        self._paths = list(dict.fromkeys(paths))
+        self._digests = dict(known)
+        self._cancelled = threading.Event()
+        self._failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="hashing", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.cancel()
+
+    def _run(self) -> None:
+        try:
+            for path in self._paths:
+                if path not in self._digests:
+                    self._digests[path] = file_digest(path, self._cancelled)
+        except (ConversionError, Cancelled) as failure:
+            self._failure = failure
+
+    def cancel(self) -> None:
+        """Stop within one chunk."""
+        self._cancelled.set()
+        self._thread.join()
+
+    def digests(self) -> dict[Path, FileDigest]:
+        """Wait for the digests of all the files.
+
+        Raises:
+            HashingError: a file cannot be read, or changed meanwhile.
+            Cancelled: it was cancelled before.
+        """
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return {path: self._digests[path] for path in self._paths}
+
+
+def content_hash(files: Sequence[Path], known: Catalogue) -> str:
+    """SHA-256 over the names and SHA-256 of files, in the order of names: the same wherever they lie.
+
+    Args:
+        files: they are read where the catalogue does not know them as they are.
+        known: learns what was read.
+
+    Raises:
+        HashingError: a file cannot be read.
+    """
+    return content_of((path.name, digest.sha256) for path, digest in known.digests(files).items())
+
+
+def content_of(named: Iterable[tuple[str, str]]) -> str:
+    """The content hash of files' names and digests."""
+    lines = sorted(f"{digest}  {name}\n" for name, digest in named)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def input_files(path: Path) -> tuple[Path, ...]:
+    """The files that a source, a tokenizer or an adapter consists of: the file itself, or those of the directory.
+
+    Hidden files, and files as a conversion makes them, do not count.
+    """
+    if not path.is_dir():
+        return (path,)
+    return tuple(
+        entry
+        for entry in sorted(path.iterdir())
+        if entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(MADE_HERE)
+    )
+
+
+def output_files(path: Path) -> tuple[Path, ...]:
+    """The files of an output: the file itself, or all below the directory."""
+    if not path.is_dir():
+        return (path,)
+    return tuple(Path(root, name) for root, _, names in sorted(os.walk(path)) for name in sorted(names))

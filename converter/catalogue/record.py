@@ -1,0 +1,195 @@
+"""One line of the catalogue: everything that is known of a result."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converter.catalogue.digests import FileDigest
+from converter.catalogue.request_key import RequestKey, versions
+
+if TYPE_CHECKING:
+    from converter import Result
+
+#: Columns besides ``id`` and ``facts``, in the table's order.
+COLUMNS = (
+    "created", "output", "origin", "content", "method", "format", "passed", "source_bytes", "output_bytes",
+    "bits_per_weight",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """A result.
+
+    Attributes:
+        id: its number, never given twice.
+        created: when, ISO 8601 in UTC.
+        output: absolute path of the file or directory.
+        origin: where the source came from.
+        content: SHA-256 over the names and SHA-256 of the source's files.
+        method: the method's name.
+        format: the container.
+        passed: what the verification found; None without one.
+        source_bytes: bytes of the source's tensors.
+        output_bytes: bytes of the output's files.
+        bits_per_weight: of all tensors together.
+        recipe: choices that decide bytes, files as their content hash.
+        versions: of the packages.
+        source_files: the source's files on this machine.
+        output_files: the output's files.
+        weights: number of elements of all tensors.
+        seconds: by stage.
+        verification: fields of the verification; None without one.
+        tensor_types: type of each tensor.
+        tensor_shapes: shape of each tensor.
+        warnings: what the user should know.
+    """
+
+    id: int
+    created: str
+    output: Path
+    origin: str
+    content: str
+    method: str
+    format: str
+    passed: bool | None
+    source_bytes: int
+    output_bytes: int
+    bits_per_weight: float
+    recipe: Mapping[str, Any]
+    versions: Mapping[str, str]
+    source_files: tuple[FileDigest, ...]
+    output_files: tuple[FileDigest, ...]
+    weights: int
+    seconds: Mapping[str, float]
+    verification: Mapping[str, Any] | None
+    tensor_types: Mapping[str, str]
+    tensor_shapes: Mapping[str, tuple[int, ...]]
+    warnings: tuple[str, ...]
+
+    @property
+    def state(self) -> str:
+        """``there``, ``changed`` (another size or time than recorded) or ``gone``."""
+        if not all(file.path.is_file() for file in self.output_files):
+            return "gone"
+        return "there" if all(file.unchanged() for file in self.output_files) else "changed"
+
+    def result(self) -> Result:
+        """What ``converter.convert`` returned then; limits that figures were held against are not kept."""
+        from converter import Result
+        from converter.verification import Verification
+
+        verification = None
+        if self.verification is not None:
+            names = {field.name for field in dataclasses.fields(Verification)} - {"thresholds"}
+            verification = Verification(**{name: self.verification[name] for name in names & set(self.verification)})
+        return Result(
+            output=self.output,
+            method=self.method,
+            source_bytes=self.source_bytes,
+            output_bytes=self.output_bytes,
+            weights=self.weights,
+            bits_per_weight=self.bits_per_weight,
+            tensor_types=dict(self.tensor_types),
+            tensor_shapes={name: tuple(shape) for name, shape in self.tensor_shapes.items()},
+            seconds=dict(self.seconds),
+            warnings=self.warnings,
+            verification=verification,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the tensors, as JSON has it."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["tensor_types"], fields["tensor_shapes"]
+        return {
+            **fields,
+            "output": str(self.output),
+            "state": self.state,
+            "source_files": [_file(file) for file in self.source_files],
+            "output_files": [_file(file) for file in self.output_files],
+            "warnings": list(self.warnings),
+        }
+
+
+def _file(digest: FileDigest) -> dict[str, Any]:
+    return {**dataclasses.asdict(digest), "path": str(digest.path)}
+
+
+def row_of(
+    key: RequestKey,
+    result: Result,
+    created: str,
+    content: str,
+    recipe: Mapping[str, Any],
+    source_files: list[FileDigest],
+    output_files: list[FileDigest],
+    home: Path,
+) -> dict[str, Any]:
+    """The row of a result, by column; ``home`` is the catalogue's directory."""
+    verification = result.verification
+    facts = {
+        "recipe": recipe,
+        "versions": versions(key),
+        "source_files": [_file(file) for file in source_files],
+        "output_files": [{**_file(file), "path": stored_path(file.path, home)} for file in output_files],
+        "weights": result.weights,
+        "seconds": dict(result.seconds),
+        "verification": None if verification is None else dataclasses.asdict(verification),
+        "tensor_types": dict(result.tensor_types),
+        "tensor_shapes": {name: list(shape) for name, shape in result.tensor_shapes.items()},
+        "warnings": list(result.warnings),
+    }
+    return {
+        "created": created,
+        "output": stored_path(result.output.absolute(), home),
+        "origin": key.source.origin,
+        "content": content,
+        "method": key.method,
+        "format": key.output_format,
+        "passed": None if verification is None else int(verification.passed),
+        "source_bytes": result.source_bytes,
+        "output_bytes": sum(file.size for file in output_files),
+        "bits_per_weight": result.bits_per_weight,
+        "facts": json.dumps(facts, default=str),
+    }
+
+
+def record_of(row: sqlite3.Row, home: Path) -> Record:
+    """A row as a record.
+
+    Raises:
+        ValueError, KeyError, TypeError: its facts are damaged.
+    """
+    facts = json.loads(row["facts"])
+    return Record(
+        id=row["id"],
+        **{name: row[name] for name in COLUMNS if name not in ("output", "passed")},
+        output=found_path(row["output"], home),
+        passed=None if row["passed"] is None else bool(row["passed"]),
+        source_files=tuple(_digest(file, home) for file in facts["source_files"]),
+        output_files=tuple(_digest(file, home) for file in facts["output_files"]),
+        tensor_shapes={name: tuple(shape) for name, shape in facts["tensor_shapes"].items()},
+        warnings=tuple(facts["warnings"]),
+        **{name: facts[name] for name in ("recipe", "versions", "weights", "seconds", "verification", "tensor_types")},
+    )
+
+
+def _digest(file: Mapping[str, Any], home: Path) -> FileDigest:
+    return FileDigest(found_path(file["path"], home), int(file["size"]), int(file["mtime_ns"]), str(file["sha256"]))
+
+
+def stored_path(path: Path, home: Path) -> str:
+    """Relative where it lies below the catalogue's directory, so that both may move together; else absolute."""
+    return os.path.relpath(path, home) if path.is_relative_to(home) else str(path)
+
+
+def found_path(stored: str, home: Path) -> Path:
+    """The absolute path again."""
+    return home / stored

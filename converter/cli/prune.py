@@ -1,0 +1,86 @@
+"""``convert prune``: forget results, and delete their files where that is asked for."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from converter.catalogue import FileDigest, Record
+
+
+@click.command()
+@click.argument("place", type=click.Path(path_type=Path), default=".")
+@click.option("--keep", metavar="N", type=click.IntRange(0), help="Forget all but the N newest results, too.")
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Forget results older than this, too.")
+@click.option("--rejected", is_flag=True, help="Forget results that failed their verification, too.")
+@click.option("--files", is_flag=True, help="Delete the outputs of what is forgotten; asks first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def prune(
+    place: Path, keep: int | None, older_than: float | None, rejected: bool, files: bool, yes: bool, dry_run: bool
+) -> None:
+    """Forget results whose outputs are gone, of the catalogue in the directory PLACE, or of that file.
+
+    Outputs are deleted with --files only, and only where they still are what was recorded.
+    """
+    from converter.catalogue import Catalogue
+    from converter.catalogue.database import locate
+
+    with Catalogue(locate(place), writable=False) as catalogue:
+        records = catalogue.records()
+    chosen = choose(records, keep, older_than, rejected=rejected)
+    doomed, others = ([], []) if not files else deletable(chosen)
+    would = "would be " if dry_run else ""
+    for record in chosen:
+        click.echo(f"{record.id}: {record.output} in {record.method}, {reason(record)}: {would}forgotten")
+    for file in others:
+        click.echo(f"{file.path}: changed since it was made, kept")
+    for file in doomed:
+        click.echo(f"{file.path}: {would}deleted")
+    if not chosen:
+        click.echo("nothing to forget")
+    if dry_run or not chosen:
+        return
+    if doomed and not yes and not click.confirm(f"delete {len(doomed)} files?"):
+        click.echo("nothing done")
+        return
+    with Catalogue(locate(place)) as catalogue:
+        for file in doomed:
+            file.path.unlink(missing_ok=True)
+        catalogue.forget(chosen)
+
+
+def choose(records: Sequence[Record], keep: int | None, older_than: float | None, *, rejected: bool) -> list[Record]:
+    """The results to forget."""
+    now = datetime.datetime.now(datetime.UTC)
+    age = None if older_than is None else datetime.timedelta(days=older_than)
+    surplus = len(records) if keep is None else max(0, len(records) - keep)
+    chosen = []
+    for position, record in enumerate(records):
+        old = age is not None and now - datetime.datetime.fromisoformat(record.created) > age
+        if (
+            record.state == "gone"
+            or old
+            or (keep is not None and position < surplus)
+            or (rejected and record.passed is False)
+        ):
+            chosen.append(record)
+    return chosen
+
+
+def deletable(records: Sequence[Record]) -> tuple[list[FileDigest], list[FileDigest]]:
+    """Files of these results that are as recorded, and those that are something else by now."""
+    there = [file for record in records for file in record.output_files if file.path.is_file()]
+    return [file for file in there if file.unchanged()], [file for file in there if not file.unchanged()]
+
+
+def reason(record: Record) -> str:
+    """Why a person would agree."""
+    if record.state == "gone":
+        return "its output is gone"
+    return "its verification failed" if record.passed is False else f"made {record.created[:10]}"

@@ -1,0 +1,413 @@
+"""The catalogue against hashlib, SQLite's own reader and the file system: what it answers, and what it never spoils."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import convert as command
+from command_line import refusal
+
+from converter import Result
+from converter.catalogue import (
+    Bookkeeping,
+    Catalogue,
+    CatalogueError,
+    FileDigest,
+    Hashing,
+    Source,
+    content_hash,
+    input_files,
+    key_of,
+    output_files,
+)
+from converter.catalogue.digests import Cancelled, HashingError
+from converter.recipes import Overrides
+from converter.verification import Verification
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A directory that looks like a source; the catalogue only reads bytes."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    (directory / "config.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(os.urandom(3_000_000))
+    return directory
+
+
+def made(output: Path, **changes: Any) -> Result:
+    """A result with that output, which is written."""
+    output.write_bytes(b"GGUF" + output.name.encode() * 100)
+    verification = Verification("load", passed=True, verdict="llama.cpp loads the file", mean_kl=0.25)
+    facts: dict[str, Any] = {
+        "method": "q4_0", "source_bytes": 2000, "output_bytes": output.stat().st_size, "weights": 1000,
+        "bits_per_weight": 4.5, "tensor_types": {"norm": "f32"}, "tensor_shapes": {"norm": (10, 100)},
+        "seconds": {"read": 0.5, "write": 2.0, "verify": 1.0}, "verification": verification, "warnings": ("careful",),
+    }  # fmt: skip
+    return Result(**{"output": output, **facts, **changes})
+
+
+def digest(path: Path) -> FileDigest:
+    status = path.stat()
+    return FileDigest(path, status.st_size, status.st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def choices(model: Path, **further: Any) -> dict[str, Any]:
+    return {"model": model, "method": "q4_0", **further}
+
+
+def recorded(model: Path, output: Path, **further: Any) -> None:
+    """Make a result and record it."""
+    result = made(output)
+    with Catalogue(output.parent / "catalogue.sqlite") as catalogue:
+        catalogue.record(key_of(choices(model, **further), Source.local(model), output), result, [digest(output)])
+
+
+def found(model: Path, output: Path, **further: Any) -> bool:
+    """Whether a request is answered."""
+    with Catalogue(output.parent / "catalogue.sqlite") as catalogue:
+        return catalogue.find(key_of(choices(model, **further), Source.local(model), output)) is not None
+
+
+def test_the_content_hash_is_that_of_sha256sum(model: Path, tmp_path: Path) -> None:
+    lines = sorted(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in model.iterdir())
+    with Catalogue(tmp_path / "c.sqlite") as catalogue:
+        assert content_hash(input_files(model), catalogue) == hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def test_an_unchanged_file_is_not_read_again(model: Path, tmp_path: Path) -> None:
+    weights = model / "model.safetensors"
+    with Catalogue(tmp_path / "c.sqlite") as catalogue:
+        first = catalogue.digests([weights])[weights]
+        stamp, content = weights.stat().st_mtime_ns, bytearray(weights.read_bytes())
+        content[0] ^= 1
+        weights.write_bytes(content)
+        os.utime(weights, ns=(stamp, stamp))
+        assert catalogue.digests([weights])[weights].sha256 == first.sha256  # it was not read
+        os.utime(weights, ns=(stamp, stamp + 1))
+        assert catalogue.digests([weights])[weights].sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_what_a_directory_consists_of(model: Path) -> None:
+    for name in (".hidden", "out.gguf", "out.gguf.part", "catalogue.sqlite", "out.gguf.rejected"):
+        (model / name).write_text("x")
+    (model / "folder").mkdir()
+    (model / "folder" / "file").write_text("x")
+    assert [path.name for path in input_files(model)] == ["config.json", "model.safetensors"]
+    assert input_files(model / "config.json") == (model / "config.json",)
+    assert output_files(model)[-1] == model / "folder" / "file"
+
+
+def test_a_record_holds_everything(model: Path, tmp_path: Path) -> None:
+    output, imatrix = tmp_path / "out.gguf", tmp_path / "im.gguf"
+    imatrix.write_text("importance")
+    recorded(model, output, imatrix=[imatrix], overrides=Overrides(pure=True), threads=3)
+    with Catalogue(tmp_path / "catalogue.sqlite", writable=False) as catalogue:
+        record = catalogue.get(output)
+        assert record is not None
+        assert catalogue.get(record.id) == record == catalogue.records()[0]
+        assert catalogue.get(99) is None
+    assert record.origin == str(model)
+    assert record.recipe["overrides"] == {"pure": True}
+    assert "threads" not in record.recipe
+    line = f"{hashlib.sha256(b'importance').hexdigest()}  im.gguf\n"
+    assert record.recipe["imatrix"] == hashlib.sha256(line.encode()).hexdigest()
+    assert record.output_files == (digest(output),)
+    assert record.source_files == tuple(digest(path) for path in sorted(model.iterdir()))
+    assert set(record.versions) == {"converter", "gguf", "llama-cpp-python"}
+    assert replace(record.result(), warnings=("careful",)) == made(output)
+    with sqlite3.connect(tmp_path / "catalogue.sqlite") as plain:
+        (row,) = plain.execute("SELECT output, method, passed, facts ->> '$.verification.mean_kl' FROM results")
+    assert row == ("out.gguf", "q4_0", 1, 0.25)
+
+
+def test_an_identical_request_is_answered(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.gguf"
+    assert not found(model, output)
+    recorded(model, output)
+    assert found(model, output)
+    assert found(model, output, verify="none", threads=1, overrides=Overrides())
+    assert found(model, output, method="Q4_0")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "q8_0"},
+        {"output_format": "pytorch"},
+        {"verify": "full"},
+        {"overrides": Overrides(pure=True)},
+        {"torch_dtype": "float16"},
+        {"pre": "gpt-2"},
+        {"imatrix": ["model/config.json"]},
+        {"tokenizer": "model"},
+    ],
+    ids=str,
+)
+def test_another_request_is_not(model: Path, tmp_path: Path, changed: dict[str, Any], monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recorded(model, tmp_path / "out.gguf")
+    assert not found(model, tmp_path / "out.gguf", **changed)
+    assert not found(model, tmp_path / "other.gguf")
+
+
+def rewrite(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[::-1])
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "which", "answered"),
+    [
+        (touch, "model/model.safetensors", True),
+        (rewrite, "model/model.safetensors", False),
+        (Path.unlink, "model/config.json", False),
+        (touch, "out.gguf", True),
+        (rewrite, "out.gguf", False),
+        (Path.unlink, "out.gguf", False),
+        (touch, "im.gguf", True),
+        (rewrite, "im.gguf", False),
+    ],
+)
+def test_hashes_decide(model: Path, tmp_path: Path, change: Callable[[Path], None], which: str, answered: bool) -> None:
+    (tmp_path / "im.gguf").write_text("importance")
+    recorded(model, tmp_path / "out.gguf", imatrix=[tmp_path / "im.gguf"])
+    change(tmp_path / which)
+    assert found(model, tmp_path / "out.gguf", imatrix=[tmp_path / "im.gguf"]) == answered
+
+
+def test_a_moved_source_and_a_moved_shelf_are_known_again(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "shelf").mkdir()
+    recorded(model, tmp_path / "shelf" / "out.gguf")
+    (tmp_path / "elsewhere").mkdir()
+    moved = model.rename(tmp_path / "elsewhere" / "model")
+    shelf = (tmp_path / "shelf").rename(tmp_path / "attic")
+    assert found(moved, shelf / "out.gguf")
+
+
+def test_a_file_that_failed_its_verification_is_no_answer(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.gguf"
+    result = made(output, verification=Verification("load", passed=False, verdict="it does not load"))
+    with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
+        catalogue.record(key_of(choices(model), Source.local(model), output), result, [digest(output)])
+    assert not found(model, output, verify="none")
+
+
+def test_a_later_result_takes_the_place_of_the_earlier(model: Path, tmp_path: Path) -> None:
+    recorded(model, tmp_path / "out.gguf")
+    recorded(model, tmp_path / "out.gguf", pre="gpt-2")
+    with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
+        (record,) = catalogue.records()
+    assert (record.id, record.recipe["pre"]) == (2, "gpt-2")
+
+
+def test_files_elsewhere_count_by_their_digests(tmp_path: Path) -> None:
+    output = tmp_path / "out.gguf"
+    source = Source("hub:org/name@0123", "name", (), {"model.safetensors": "etag-1"})
+    with Catalogue(tmp_path / "c.sqlite") as catalogue:
+        catalogue.record(key_of(choices(tmp_path), source, output), made(output), [digest(output)])
+        assert catalogue.find(key_of(choices(tmp_path), source, output))
+        other = replace(source, elsewhere={"model.safetensors": "etag-2"})
+        assert catalogue.find(key_of(choices(tmp_path), other, output)) is None
+
+
+def write_many(path: Path, model: Path, number: int) -> None:
+    for turn in range(10):
+        recorded(model, path.parent / f"{number}-{turn}.gguf")
+
+
+def test_several_processes_write_at_once(model: Path, tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("fork")
+    writers = [spawn.Process(target=write_many, args=(tmp_path / "x", model, number)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
+        assert len(catalogue.records()) == 40
+
+
+def newer(path: Path) -> None:
+    Catalogue(path).close()
+    with sqlite3.connect(path) as plain:
+        plain.execute("PRAGMA user_version = 9")
+
+
+def foreign(path: Path) -> None:
+    with sqlite3.connect(path) as plain:
+        plain.execute("CREATE TABLE shopping (item)")
+
+
+SPOILT = [
+    (newer, "is a catalogue of version 9, at most 1 expected; update convert, or choose another --catalogue"),
+    (foreign, "is another program's SQLite file, not a catalogue; choose another --catalogue"),
+    (lambda path: path.write_text("no database" * 100), "cannot be used as a catalogue: file is not a database"),
+    (Path.mkdir, "cannot be used as a catalogue: unable to open database file"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
+def test_what_is_no_catalogue_is_refused(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:
+    path = tmp_path / "c.sqlite"
+    spoil(path)
+    with pytest.raises(CatalogueError) as error:
+        Catalogue(path)
+    assert str(error.value) == f"{path}: {message}"
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
+def test_a_conversion_goes_on_with_one_warning(
+    model: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    path, output, warnings = tmp_path / "c.sqlite", tmp_path / "out.gguf", list[str]()
+    spoil(path)
+    key = key_of(choices(model), Source.local(model), output)
+    with Bookkeeping(path, warnings.append) as books:
+        assert books.answer(key) is None
+        result = made(output)
+        with books.hashing(key, [output]) as hashing:
+            books.record(key, result, hashing, {output: output})
+    assert warnings == [f"this conversion is not in the catalogue: {path}: {message}"]
+
+
+def test_a_damaged_record_is_named(model: Path, tmp_path: Path) -> None:
+    recorded(model, tmp_path / "out.gguf")
+    with sqlite3.connect(tmp_path / "catalogue.sqlite") as plain:
+        plain.execute("UPDATE results SET facts = '[]'")
+    message = refusal("list", tmp_path)
+    assert message == f"{tmp_path}/catalogue.sqlite: result 1 is damaged; move the file away, a new one will be made"
+
+
+def test_hashing_in_a_thread_while_the_file_gets_its_name(model: Path, tmp_path: Path) -> None:
+    part, output = tmp_path / "out.gguf.part", tmp_path / "out.gguf"
+    key = key_of(choices(model), Source.local(model), output)
+    with Bookkeeping(tmp_path / "c.sqlite", pytest.fail) as books:
+        result = replace(made(part), output=output)
+        with books.hashing(key, [part]) as hashing:
+            books.record(key, result, hashing, {part: output})
+        assert books.answer(key) is None  # killed here, it is not taken for done
+        part.rename(output)
+        record = books.answer(key)
+    assert record is not None
+    assert record.output_files == (digest(output),)
+
+
+def test_hashing_can_be_cancelled_and_tells_its_failure(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(1))
+    os.truncate(tmp_path / "large", 1 << 40)
+    started = time.monotonic()
+    with Hashing([tmp_path / "large"], {}) as hashing:
+        pass
+    assert time.monotonic() - started < 5
+    with pytest.raises(Cancelled):
+        hashing.digests()
+    with (
+        Hashing([tmp_path / "none"], {}) as hashing,
+        pytest.raises(HashingError, match="none: cannot be read: No such"),
+    ):
+        hashing.digests()
+    assert not [thread for thread in threading.enumerate() if thread.name == "hashing"]
+
+
+@pytest.fixture
+def shelf(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three results, the second of which is gone."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "three"):
+        recorded(model, tmp_path / f"{name}.gguf")
+    (tmp_path / "two.gguf").unlink()
+    return tmp_path
+
+
+def test_list(shelf: Path) -> None:
+    outcome = command("list")
+    assert outcome.code == 0, outcome.err
+    header, *rows = outcome.out.splitlines()
+    assert header.split() == ["id", "when", "(UTC)", "source", "method", "size", "bits/weight", "verified", "output"]
+    size = (shelf / "one.gguf").stat().st_size
+    assert rows[0].split()[3:] == ["model", "q4_0", str(size), "bytes", "4.50", "load", "one.gguf"]
+    assert [row.split(".gguf")[1] for row in rows] == ["", " (gone)", ""]
+    assert command("list", shelf / "catalogue.sqlite").out == outcome.out
+    assert len(command("list", "--method", "q8_0", "--source", "mod").out.splitlines()) == 1
+
+
+def test_list_for_machines(shelf: Path) -> None:
+    first, second, _ = json.loads(command("list", "--json").out)
+    assert first["output_files"][0]["sha256"] == hashlib.sha256((shelf / "one.gguf").read_bytes()).hexdigest()
+    assert first["verification"]["mean_kl"] == 0.25
+    assert (first["state"], second["state"]) == ("there", "gone")
+
+
+def test_show(shelf: Path) -> None:
+    by_number, by_output = command("show", 1), command("show", "one.gguf")
+    assert by_number.code == 0, by_number.err
+    assert by_number.out == by_output.out
+    assert "  mean kl: 0.25\n" in by_number.out
+    assert f"  {hashlib.sha256((shelf / 'one.gguf').read_bytes()).hexdigest()}  {shelf}/one.gguf (" in by_number.out
+    assert json.loads(command("show", 2, "--catalogue", shelf, "--json").out)["state"] == "gone"
+    known = f"the catalogue {shelf}/catalogue.sqlite has no such result; convert list shows what it has"
+    assert refusal("show", 7, code=2) == f"7: {known}"
+    assert refusal("show", "none.gguf", code=2) == f"none.gguf: {known}"
+
+
+def test_without_a_catalogue(tmp_path: Path) -> None:
+    message = (
+        f"{tmp_path}/catalogue.sqlite: no catalogue here; name one with --catalogue, or the directory of the outputs"
+    )
+    for command_ in ("list", "prune"):
+        assert refusal(command_, tmp_path) == message
+    assert refusal("show", tmp_path / "x.gguf") == message
+
+
+def known_outputs(shelf: Path) -> list[str]:
+    with Catalogue(shelf / "catalogue.sqlite") as catalogue:
+        return [record.output.stem for record in catalogue.records()]
+
+
+def test_prune_forgets_what_is_gone(shelf: Path) -> None:
+    assert command("prune", "--dry-run").out == f"2: {shelf}/two.gguf in q4_0, its output is gone: would be forgotten\n"
+    assert known_outputs(shelf) == ["one", "two", "three"]
+    assert command("prune").code == 0
+    assert known_outputs(shelf) == ["one", "three"]
+    assert command("prune").out == "nothing to forget\n"
+
+
+def test_prune_keeps_files_unless_asked(shelf: Path) -> None:
+    assert command("prune", "--keep", 1).code == 0
+    assert known_outputs(shelf) == ["three"]
+    assert (shelf / "one.gguf").exists()
+
+
+def test_prune_deletes_only_what_is_as_recorded(shelf: Path) -> None:
+    (shelf / "three.gguf").write_text("the user's own by now")
+    outcome = command("prune", "--older-than", 0, "--files", "--yes")
+    assert outcome.code == 0, outcome.err
+    assert f"{shelf}/three.gguf: changed since it was made, kept\n" in outcome.out
+    assert [path.name for path in shelf.glob("*.gguf")] == ["three.gguf"]
+    assert known_outputs(shelf) == []
+
+
+def test_prune_asks_before_it_deletes(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\ny\n"))
+    outcome = command("prune", "--keep", 0, "--files")
+    assert (outcome.code, outcome.out.splitlines()[-1]) == (0, "delete 2 files? [y/N]: nothing done")
+    assert known_outputs(shelf) == ["one", "two", "three"]
+    assert command("prune", "--keep", 0, "--files").code == 0
+    assert not list(shelf.glob("*.gguf"))
+    assert known_outputs(shelf) == []
