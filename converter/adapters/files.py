@@ -1,0 +1,158 @@
+"""A PEFT adapter's directory: its configuration, and its tensors by the module that each belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.adapters.config import ADAPTER_CONFIG, LoraConfig, parse_config
+from converter.checkpoints.floats import STORED_FLOATS
+from converter.checkpoints.safetensors import read_tensors
+from converter.checkpoints.source_file import FileIdentity, SourceFile, quoted, read_json_object
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+_PARTS = (
+    (re.compile(r"(.+)\.lora_(A|B)(?:\.default)?\.(weight|bias)"), "lora_{1}.{2}"),
+    (re.compile(r"(.+)\.lora_embedding_(A|B)(?:\.default)?"), "lora_embedding_{1}"),
+    (re.compile(r"(.+)\.(lora_magnitude_vector)(?:\.default)?(?:\.weight)?"), "{1}"),
+    (re.compile(r"(.+)\.token_adapter\.(trainable_tokens_delta)(?:\.default)?"), "{1}"),
+)
+"""What a key of the file can be: a pattern of the module's name and the part's, and how the part is called here."""
+
+
+@dataclass(frozen=True)
+class TorchTensor(SourceTensor):
+    """A tensor of a ``.bin`` file, mapped from it."""
+
+    values: torch.Tensor = field(repr=False, compare=False)
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def read_rows(
+        self, start: int, stop: int, columns: slice | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        first, out = self.span(start, stop, columns, out)
+        matrix = self.values.reshape(self.rows, self.row_length)
+        out[...] = matrix[start:stop, first : first + out.shape[1]].float().numpy()
+        return out
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A PEFT adapter, its headers read.
+
+    Attributes:
+        directory: where it lies, as given.
+        config: its configuration.
+        modules: by module's name in the model, the parts that it adds: ``lora_A.weight`` (r, in),
+            ``lora_B.weight`` (out, r), ``lora_B.bias`` (out,), ``lora_embedding_A`` (r, rows), ``lora_embedding_B``
+            (columns, r), ``lora_magnitude_vector`` (out,), ``trainable_tokens_delta`` (tokens, columns).
+        replaced: by tensor's name in the model, tensors that are there instead of the base's.
+        bases: the same for those that an adapted module was trained on, below its LoRA.
+        files: its files' identities.
+        opened: its files.
+        nbytes: bytes of its tensors.
+    """
+
+    directory: Path
+    config: LoraConfig
+    modules: Mapping[str, Mapping[str, SourceTensor]]
+    replaced: Mapping[str, SourceTensor]
+    bases: Mapping[str, SourceTensor]
+    files: tuple[FileIdentity, ...]
+    opened: tuple[SourceFile, ...]
+    nbytes: int
+
+
+def open_adapter(directory: Path) -> Adapter:
+    """Read an adapter's configuration and headers.
+
+    Raises:
+        CheckpointError: no adapter, a damaged one, or one of a kind that cannot be merged.
+    """
+    directory = Path(directory)
+    if not (directory / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(
+            f"{directory}: has no {ADAPTER_CONFIG}; the directory of a PEFT adapter expected, with it and {WEIGHTS[0]}"
+        )
+    config_file = SourceFile(directory / ADAPTER_CONFIG)
+    config = parse_config(config_file.path, read_json_object(config_file))
+    config_file.close()
+    found = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
+    if found is None:
+        raise CheckpointError(f"{directory}: has no {' and no '.join(WEIGHTS)}; download the adapter again")
+    file = SourceFile(found)
+    tensors: Mapping[str, SourceTensor] = read_tensors(file) if found.suffix == ".safetensors" else read_bin(file)
+    file.close()
+    modules: dict[str, dict[str, SourceTensor]] = {}
+    replaced: dict[str, SourceTensor] = {}
+    bases: dict[str, SourceTensor] = {}
+    for key, tensor in tensors.items():
+        if tensor.dtype not in STORED_FLOATS or not tensor.nbytes:
+            raise CheckpointError(
+                f"{found}: {key} is {tensor.dtype} {list(tensor.shape)}, numbers of one of {', '.join(STORED_FLOATS)} "
+                "expected"
+            )
+        name = key.removeprefix("base_model.").removeprefix("model.") if key.startswith("base_model.") else key
+        for pattern, part in _PARTS:
+            if match := pattern.fullmatch(name):
+                modules.setdefault(match[1], {})[part.format(*match.groups())] = tensor
+                break
+        else:
+            if ".lora_" in name:
+                raise CheckpointError(f"{found}: {key} is no part of an adapter that is known; use PEFT to merge it")
+            if ".original_module." in name:
+                continue
+            plain = re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", name)
+            below = re.sub(r"\.base_layer(?=\.(weight|bias)$)", "", plain)
+            (bases if below != plain else replaced)[below] = tensor
+    if not modules and not replaced:
+        raise CheckpointError(f"{found}: holds no adapter's tensors (lora_A, lora_B); download it again")
+    return Adapter(
+        directory,
+        config,
+        modules,
+        replaced,
+        bases,
+        (config_file.identity, file.identity),
+        (config_file, file),
+        sum(tensor.nbytes for tensor in tensors.values()),
+    )
+
+
+def read_bin(file: SourceFile) -> dict[str, SourceTensor]:
+    """The tensors of a ``.bin`` file, mapped; only tensors are unpickled.
+
+    Raises:
+        CheckpointError: it is damaged, or its pickle asks for anything but tensors.
+    """
+    import torch
+
+    try:
+        found = torch.load(str(file.path), map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # whatever a stranger's pickle and torch come to
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{file.path}: cannot be read as tensors only: {reason}; save the adapter as {WEIGHTS[0]}"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise CheckpointError(f"{file.path}: holds {quoted(type(found).__name__)}, a dictionary of tensors expected")
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
+    return {
+        str(name): TorchTensor(str(name), names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), tensor)
+        for name, tensor in found.items()
+    }

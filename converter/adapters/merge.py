@@ -1,0 +1,363 @@
+"""Adapters merged into a checkpoint's tensors while they are read.
+
+``W + scale * B A`` for the rows and columns that are asked for, in float32: A, of a few rows, is read whole, B row by
+row. What is added to which tensor follows from the adapter's tensors; its configuration says how strongly.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+
+from converter.adapters.files import Adapter, open_adapter
+from converter.adapters.places import Names, Stacked, stacked_parameters, within_stack
+from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
+from converter.checkpoints import Checkpoint, SourceTensor
+from converter.checkpoints.directory import CONFIG
+from converter.checkpoints.source_file import quoted
+from converter.errors import CheckpointError
+
+#: Right matrices kept in memory, those used last.
+KEPT = 16
+#: Models whose projections are Conv1D modules, with weights of shape (in, out).
+CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+#: Models whose stacked experts are of shape (experts, in, out).
+TRANSPOSED_EXPERTS = ("gpt_oss",)
+#: Last part of the names of input embeddings.
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
+OUTPUT = "lm_head.weight"
+#: Ends of the names of classes that compute logits.
+WITH_OUTPUT = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass
+class Change:
+    """What is done to one tensor.
+
+    Attributes:
+        original: the tensor itself, or what stands in for it below the steps.
+        steps: the changes, in order.
+        by: the adapter that put another tensor in its place.
+    """
+
+    original: SourceTensor
+    steps: list[Step] = field(default_factory=list)
+    by: Adapter | None = None
+
+    @property
+    def result(self) -> SourceTensor:
+        tensor = self.original
+        return MergedTensor(tensor.name, "F32", tensor.shape, tensor, tuple(self.steps)) if self.steps else tensor
+
+
+def adapt(checkpoint: Checkpoint, directories: Sequence[Path]) -> Checkpoint:
+    """The checkpoint with these PEFT adapters merged into its tensors while they are read.
+
+    Several are merged one after the other, as PEFT merges several active adapters. An output matrix that the
+    checkpoint ties to the embedding becomes one of its own where the adapters change only one of the two.
+
+    Args:
+        checkpoint: the base; the result closes it.
+        directories: PEFT's directories (``adapter_config.json``, ``adapter_model.safetensors`` or ``.bin``).
+
+    Returns:
+        A checkpoint whose ``files`` list the adapters' files too, and whose ``config`` counts the rows that an
+        adapter adds to the vocabulary.
+
+    Raises:
+        CheckpointError: an adapter is missing, damaged, of another model, or of a kind that cannot be merged.
+    """
+    adapters = [open_adapter(directory) for directory in directories]
+    merging = Merging(checkpoint)
+    for adapter in adapters:
+        if adapter.config.invocation_tokens:
+            raise CheckpointError(
+                f"{adapter.config.path}: 'alora_invocation_tokens' is set, so the adapter acts on a part of the text "
+                "only and cannot be merged; write it as a file of its own with `convert adapter`"
+            )
+        check_base(adapter, checkpoint)
+        merging.add(adapter)
+    return merging.finished(adapters)
+
+
+class Merging:
+    """The changes that adapters make to a checkpoint, collected one adapter after the other."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.names = Names(checkpoint.tensors)
+        self.changes: dict[str, Change] = {}
+        self.kept: Callable[[Factor], Matrix] = lru_cache(KEPT)(Factor.whole)
+        self.embedding = self._tied_embedding()
+
+    def add(self, adapter: Adapter) -> None:
+        """Add an adapter's changes; see :func:`adapt`."""
+        for name, tensor in adapter.bases.items():
+            self._replace(adapter, name, tensor, below=True)
+        for name, tensor in adapter.replaced.items():
+            self._replace(adapter, name, tensor, below=False)
+        for module, parts in adapter.modules.items():
+            if adapter.config.tied and self.embedding is not None and f"{module}.weight" == OUTPUT:
+                continue  # it follows the embedding
+            container = re.sub(r"(\.base_layer)+$", "", module)
+            if "trainable_tokens_delta" in parts:
+                self._add_tokens(adapter, module, parts["trainable_tokens_delta"])
+            elif stacks := self._stacks(adapter, container):
+                self._add_stacked(adapter, container, parts, stacks)
+            else:
+                self._add_module(adapter, module, parts)
+
+    def finished(self, adapters: Sequence[Adapter]) -> Checkpoint:
+        """The checkpoint with all changes."""
+        config = dict(self.checkpoint.config)
+        if self.embedding in self.changes and OUTPUT in self.changes:
+            if still_tied(self.changes[self.embedding], self.changes[OUTPUT]):
+                del self.changes[OUTPUT]
+            else:
+                config["tie_word_embeddings"] = False
+        for name, change in self.changes.items():
+            before = self.checkpoint.tensors.get(name)
+            if is_embedding(name) and before is not None and change.original.rows != before.rows:
+                config["vocab_size"] = change.original.rows
+        changed = {name: change.result for name, change in self.changes.items()}
+        return dataclasses.replace(
+            self.checkpoint,
+            config=config,
+            tensors=MappingProxyType({**self.checkpoint.tensors, **changed}),
+            files=(*self.checkpoint.files, *(identity for adapter in adapters for identity in adapter.files)),
+            nbytes=self.checkpoint.nbytes + sum(adapter.nbytes for adapter in adapters),
+            _shards=(*self.checkpoint._shards, *(file for adapter in adapters for file in adapter.opened)),
+        )
+
+    def _tied_embedding(self) -> str | None:
+        """The embedding that is the output matrix too, where the model's head has none of its own."""
+        classes = self.checkpoint.config.get("architectures") or [""]
+        if not str(classes[0]).endswith(WITH_OUTPUT) or self.names.find(OUTPUT, CONFIG) is not None:
+            return None
+        found = [name for name in self.checkpoint.tensors if is_embedding(name)]
+        return found[0] if len(found) == 1 else None
+
+    def _change(self, name: str) -> Change:
+        """The change of a tensor, begun where there is none yet: with the other one of a tied pair."""
+        if name in (self.embedding, OUTPUT) and self.embedding is not None:
+            tensor = self.checkpoint.tensors[self.embedding]
+            self.changes.setdefault(OUTPUT, Change(dataclasses.replace(tensor, name=OUTPUT)))
+            self.changes.setdefault(self.embedding, Change(tensor))
+        elif name not in self.changes:
+            self.changes[name] = Change(self.checkpoint.tensors[name])
+        return self.changes[name]
+
+    def _find(self, adapter: Adapter, name: str) -> str | None:
+        found = self.names.find(name, str(adapter.directory))
+        return OUTPUT if found is None and name == OUTPUT and self.embedding is not None else found
+
+    def _with_tied(self, adapter: Adapter, name: str, *, always: bool = False) -> list[Change]:
+        """The changes that a change of a tensor belongs to: two, where the output matrix follows the embedding."""
+        follows = name == self.embedding and (always or adapter.config.tied)
+        return [self._change(one) for one in ((name, OUTPUT) if follows else (name,))]
+
+    def _replace(self, adapter: Adapter, name: str, tensor: SourceTensor, *, below: bool) -> None:
+        """Put a tensor of the adapter in the place of the base's."""
+        found = self._find(adapter, name)
+        if found is None:
+            raise absent(adapter, name)
+        for change in self._with_tied(adapter, found):
+            base = change.original
+            grown = is_embedding(found) and len(tensor.shape) == 2 and tensor.row_length == base.row_length
+            if tensor.shape != base.shape and not grown:
+                raise mismatch(adapter, name, tensor.shape, found, base.shape)
+            if not below and (change.by or change.steps):
+                raise CheckpointError(
+                    f"{adapter.directory}: replaces {found}, which another adapter has changed already; only one of "
+                    "them can be merged"
+                )
+            change.original, change.by = dataclasses.replace(tensor, name=base.name), adapter
+
+    def _add_module(self, adapter: Adapter, module: str, parts: Mapping[str, SourceTensor]) -> None:
+        """A product for a linear module or an embedding; with DoRA's lengths and a bias where it has them."""
+        embedding = "lora_embedding_A" in parts
+        a, b = pair(adapter, module, parts, "lora_embedding_{}" if embedding else "lora_{}.weight")
+        name, first = self._find(adapter, f"{module}.weight"), 0
+        if name is not None:
+            shape = self._change(name).original.shape
+        else:
+            within = within_stack(self.names, module, str(adapter.directory))
+            if within is None:
+                raise absent(adapter, f"{module}.weight")
+            name, first, shape = within
+        check_rank(adapter, module, a, b, 1, module)
+        product = (a.row_length, b.rows) if embedding else (b.rows, a.row_length)
+        swapped = not embedding and (shape != product or (shape == product[::-1] and self._is_conv1d(adapter)))
+        if shape != (product[::-1] if swapped else product):
+            raise mismatch(adapter, module, product, name, shape)
+        aside = embedding or swapped
+        left, right = (whole(a, transposed=True), whole(b, transposed=True)) if aside else (whole(b), whole(a))
+        added = LowRank(left, right, adapter.config.scale(module), self.kept, first)
+        step: Step = added
+        changes = self._with_tied(adapter, name)
+        if "lora_magnitude_vector" in parts:
+            magnitude = parts["lora_magnitude_vector"]
+            if math.prod(magnitude.shape) != b.rows:
+                raise mismatch(adapter, f"{module}.lora_magnitude_vector", magnitude.shape, name, shape)
+            step = Dora(added, magnitude, changes[0].original, aside)
+        for change in changes:
+            change.steps.append(step)
+        if "lora_B.bias" in parts:
+            bias = self._find(adapter, f"{module}.bias")
+            if bias is None:
+                raise absent(adapter, f"{module}.bias")
+            vector, base = parts["lora_B.bias"], self._change(bias)
+            if vector.shape != base.original.shape:
+                raise mismatch(adapter, f"{module}.lora_B.bias", vector.shape, bias, base.original.shape)
+            base.steps.append(Added(vector, adapter.config.scale(module)))
+
+    def _is_conv1d(self, adapter: Adapter) -> bool:
+        """Whether square weights of a projection lie as (in, out), which their shape cannot tell."""
+        return adapter.config.conv1d or self.checkpoint.config.get("model_type") in CONV1D_MODELS
+
+    def _stacks(self, adapter: Adapter, container: str) -> list[Stacked]:
+        """The stacked parameters of a module that has no weight of its own."""
+        found = self._find(adapter, f"{container}.weight")
+        return [] if found is not None else list(stacked_parameters(self.names, container, str(adapter.directory)))
+
+    def _add_stacked(
+        self, adapter: Adapter, container: str, parts: Mapping[str, SourceTensor], stacks: Sequence[Stacked]
+    ) -> None:
+        """A product for each expert's matrix in a parameter that stacks them: the one whose shape fits.
+
+        PEFT's ``ParamWrapper``: rows ``e r`` to ``(e + 1) r`` of A and columns ``e, e + experts, …`` of B are of
+        expert e.
+        """
+        a, b = pair(adapter, container, parts, "lora_{}.weight")
+        aside = self.checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
+        for stack in stacks:
+            experts, rows, columns = stack.shape
+            swapped = aside and not stack.parts[0][0][0].endswith(".weight")
+            if (b.rows, a.row_length) != ((columns, rows) if swapped else (rows, columns)):
+                continue
+            parameter = f"{container}.{stack.name}"
+            check_rank(adapter, parameter, a, b, experts, parameter)
+            rank, scale = adapter.config.rank(parameter), adapter.config.scale(parameter)
+            for expert, matrices in enumerate(stack.parts):
+                ranks, strided = range(expert * rank, (expert + 1) * rank), range(expert, experts * rank, experts)
+                begin = 0
+                for name, first, count in matrices:
+                    if swapped:
+                        left = Factor(a, ranks, range(rows), transposed=True)
+                        right = Factor(b, range(columns), strided, transposed=True)
+                    else:
+                        left, right = Factor(b, range(begin, begin + count), strided), Factor(a, ranks, range(columns))
+                    self._change(name).steps.append(LowRank(left, right, scale, self.kept, first))
+                    begin += count
+            return
+        shapes = ", ".join(f"{stack.name} {list(stack.shape)}" for stack in stacks)
+        raise CheckpointError(
+            f"{adapter.directory}: the product of {container} is {b.rows} × {a.row_length} for each expert, but the "
+            f"base holds {shapes}; is this adapter one of this model?"
+        )
+
+    def _add_tokens(self, adapter: Adapter, module: str, rows: SourceTensor) -> None:
+        """Rows of an embedding that were trained alone."""
+        indices = adapter.config.token_indices
+        if isinstance(indices, Mapping):
+            indices = next((found for key, found in indices.items() if f".{module}".endswith(f".{key}")), None)
+        name = self._find(adapter, f"{module}.weight")
+        if name is None:
+            raise absent(adapter, f"{module}.weight")
+        base = self._change(name).original
+        if indices is None or len(indices) != rows.rows or rows.row_length != base.row_length:
+            raise CheckpointError(
+                f"{adapter.directory}: {module} has trained tokens {list(rows.shape)}, but trainable_token_indices "
+                f"names {len(indices or ())} and the base's rows have {base.row_length} elements"
+            )
+        if max(indices, default=0) >= base.rows:
+            raise CheckpointError(
+                f"{adapter.config.path}: 'trainable_token_indices' names {max(indices)}, {name} has {base.rows} rows"
+            )
+        step = NewRows(np.array(indices, np.int64), rows)
+        for change in self._with_tied(adapter, name, always=True):
+            change.steps.append(step)
+
+
+def pair(adapter: Adapter, module: str, parts: Mapping[str, SourceTensor], pattern: str) -> list[SourceTensor]:
+    """The two matrices of a product."""
+    found = [parts.get(pattern.format(side)) for side in "AB"]
+    matrices = [tensor for tensor in found if tensor is not None and len(tensor.shape) == 2]
+    if len(matrices) < 2:
+        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in parts.items())
+        raise CheckpointError(
+            f"{adapter.directory}: {module} has {shapes}; two matrices A and B expected: convolutions are not merged, "
+            "and a part that is missing was not saved"
+        )
+    return matrices
+
+
+def check_rank(adapter: Adapter, name: str, a: SourceTensor, b: SourceTensor, experts: int, parameter: str) -> None:
+    """Refuse matrices of another rank than the configuration says, on which the scale depends."""
+    rank = adapter.config.rank(parameter)
+    if (a.rows, b.row_length) != (rank * experts, rank * experts):
+        each = f" for each of {experts} experts" if experts > 1 else ""
+        raise CheckpointError(
+            f"{adapter.directory}: A and B of {name} are {list(a.shape)} and {list(b.shape)}, rank {rank}{each} "
+            f"expected from {adapter.config.path.name}"
+        )
+
+
+def absent(adapter: Adapter, name: str) -> CheckpointError:
+    return CheckpointError(
+        f"{adapter.directory}: adapts {name}, which the base does not hold; is this adapter one of this model?"
+    )
+
+
+def mismatch(
+    adapter: Adapter, what: str, found: tuple[int, ...], name: str, expected: tuple[int, ...]
+) -> CheckpointError:
+    return CheckpointError(
+        f"{adapter.directory}: {what} is of shape {list(found)}, but {name} of the base is {list(expected)}; is this "
+        "adapter one of this model?"
+    )
+
+
+def is_embedding(name: str) -> bool:
+    """Whether a tensor has a row for each token."""
+    return name.removesuffix(".weight").rpartition(".")[2] in (*EMBEDDINGS, OUTPUT.removesuffix(".weight"))
+
+
+def still_tied(embedding: Change, output: Change) -> bool:
+    """Whether both tensors of a tied pair were changed alike."""
+    if embedding.steps != output.steps or (embedding.by is None) != (output.by is None):
+        return False
+    return embedding.by is None or same_values(embedding.original, output.original)
+
+
+def same_values(one: SourceTensor, other: SourceTensor) -> bool:
+    """Whether two tensors hold the same numbers; read in pieces."""
+    if one.shape != other.shape:
+        return False
+    step = max(1, WINDOW // one.row_length)
+    return all(
+        np.array_equal(
+            one.read_rows(start, min(start + step, one.rows)), other.read_rows(start, min(start + step, one.rows))
+        )
+        for start in range(0, one.rows, step)
+    )
+
+
+def check_base(adapter: Adapter, checkpoint: Checkpoint) -> None:
+    """Warn where the adapter names another base than this one."""
+    wanted = adapter.config.base.rstrip("/").rpartition("/")[2]
+    path = checkpoint.directory.resolve()
+    known = {path.name, *(part.rpartition("--")[2] for part in path.parts if part.startswith("models--"))}
+    if wanted and wanted not in known:
+        logging.getLogger(__name__).warning(
+            "%s: was trained on %s, the base here is %s", adapter.directory, quoted(adapter.config.base), path.name
+        )
