@@ -1,7 +1,7 @@
 """The plan: everything about an output decided before the first weight is read.
 
-A plan is data. It can be printed, hashed and compared, and it tells where every byte of the file will lie, so that
-tiles can be written in any order by any number of threads.
+A plan is data. It can be printed, hashed and compared, and it tells how many bytes every tensor of the output takes,
+so that tiles can be written in any order by any number of threads.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from converter.architectures.target import TargetTensor
 from converter.metadata import KeyValue
-from converter.quants import QUANT_TYPES
-
-#: Alignment of each tensor's data in a GGUF file, in bytes (``general.alignment``'s default).
-ALIGNMENT = 32
+from converter.quants.encoding import BLOCKS, Encoding, StoredTensor
 
 #: Elements of a tile, about: 2 MB of float32, which stays in a core's share of the cache on its way through.
 TILE_ELEMENTS = 1 << 19
@@ -27,25 +24,34 @@ TILE_ELEMENTS = 1 << 19
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A target tensor with its type and its place.
+    """A target tensor and what becomes of it.
 
     Attributes:
         target: name, shape and pieces.
-        type: a name of ``QUANT_TYPES``.
-        offset: first byte, counted from the start of the file's data section.
+        encoding: how its rows become bytes.
+        file: number of the output's file that holds it.
     """
 
     target: TargetTensor
-    type: str
-    offset: int
+    encoding: Encoding
+    file: int = 0
 
     @property
-    def row_bytes(self) -> int:
-        return QUANT_TYPES[self.type].row_bytes(self.target.row_length)
+    def type(self) -> str:
+        return self.encoding.name
+
+    @cached_property
+    def stored(self) -> tuple[StoredTensor, ...]:
+        """The tensors of the container that it becomes."""
+        return self.encoding.stored(self.target.name, self.target.shape)
 
     @property
     def nbytes(self) -> int:
-        return self.target.rows * self.row_bytes
+        return self.nbytes_of(self.target.rows)
+
+    def nbytes_of(self, rows: int) -> int:
+        """Bytes of so many of its rows."""
+        return sum(stored.nbytes(rows) for stored in self.stored)
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a file will hold and where.
+    """What an output will hold.
 
     Attributes:
-        metadata: the header's key-values, in order.
-        tensors: in the order of the file.
+        metadata: a GGUF header's key-values, in order.
+        tensors: in the order of the files.
         source_files: path, size and modification time (ns) of each input; part of the plan's identity.
         load_dtype: ``f16`` or ``bf16`` to round the source's weights to that type before anything else, or None.
         importance: digest of the importance weights that tensors are quantized with, or None.
@@ -77,9 +83,8 @@ class Plan:
 
     @property
     def data_bytes(self) -> int:
-        """Length of the data section, the last tensor's padding included."""
-        last = self.tensors[-1]
-        return aligned(last.offset + last.nbytes)
+        """Bytes of all tensors, without any padding."""
+        return sum(planned.nbytes for planned in self.tensors)
 
     @property
     def elements(self) -> int:
@@ -87,19 +92,30 @@ class Plan:
 
     @property
     def bits_per_weight(self) -> float:
-        return 8 * sum(planned.nbytes for planned in self.tensors) / self.elements
+        return 8 * self.data_bytes / self.elements if self.elements else 0.0
 
     def tiles(self) -> Iterator[Tile]:
-        """All tiles in the order of the file; always the same for the same plan."""
+        """All tiles in the order of the tensors; always the same for the same targets and tile_rows."""
         for number, planned in enumerate(self.tensors):
-            rows = max(1, TILE_ELEMENTS // planned.target.row_length)
+            step = planned.encoding.tile_rows
+            rows = max(step, TILE_ELEMENTS // planned.target.row_length // step * step)
             for start in range(0, planned.target.rows, rows):
                 yield Tile(number, start, min(start + rows, planned.target.rows))
 
+    def reads_like(self, other: Plan) -> bool:
+        """Whether both have the same tiles, made of the same numbers."""
+        return self.load_dtype == other.load_dtype and [
+            (planned.target, planned.encoding.tile_rows) for planned in self.tensors
+        ] == [(planned.target, planned.encoding.tile_rows) for planned in other.tensors]
+
     def digest(self) -> str:
         """SHA-256 of the plan: equal digests mean equal bytes from the same inputs."""
-        text = json.dumps([dataclasses.asdict(self), TILE_ELEMENTS], sort_keys=True, default=_plain)
-        return hashlib.sha256(text.encode()).hexdigest()
+        content = [
+            [dataclasses.asdict(pair) for pair in self.metadata],
+            [[dataclasses.asdict(planned.target), planned.type, planned.file] for planned in self.tensors],
+            [self.source_files, self.load_dtype, self.importance, TILE_ELEMENTS],
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def lay_out(
@@ -110,17 +126,9 @@ def lay_out(
     load_dtype: str | None = None,
     importance: str | None = None,
 ) -> Plan:
-    """Give each tensor its place, one after the other, each aligned."""
-    tensors, offset = [], 0
-    for target, type_name in zip(targets, types, strict=True):
-        planned = PlannedTensor(target, type_name, offset)
-        tensors.append(planned)
-        offset = aligned(offset + planned.nbytes)
+    """A plan of one GGUF file: each target as blocks of its type."""
+    tensors = [PlannedTensor(target, BLOCKS[name]) for target, name in zip(targets, types, strict=True)]
     return Plan(tuple(metadata), tuple(tensors), tuple(source_files), load_dtype, importance)
-
-
-def aligned(nbytes: int) -> int:
-    return math.ceil(nbytes / ALIGNMENT) * ALIGNMENT
 
 
 def _plain(value: Any) -> Any:

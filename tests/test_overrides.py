@@ -157,13 +157,13 @@ def test_a_changed_choice_of_weights_starts_over(sample_f32: Path, tmp_path: Pat
     file, _ = random_importance(sample_f32, tmp_path)
 
     def digest(overrides: Overrides) -> str:
-        from converter.preparation import prepare
-        from converter.recipes import find_method
+        from converter.formats import find_format
+        from converter.opening import open_model
+        from converter.request import Request
 
-        prepared = prepare(
-            SAMPLE, SAMPLE, find_method("q4_k_s"), overrides, [file], pre=None, prove=False, torch_dtype="auto"
-        )
-        prepared.checkpoint.close()
+        request = Request(SAMPLE, "q4_k_s", overrides=overrides, imatrix=[file], verify="none")
+        with open_model(request, lambda _: None) as model:
+            prepared = find_format("gguf").prepare(model, request)
         return prepared.plan.digest()
 
     assert digest(Overrides()) != digest(Overrides(exclude_weights=("ffn",)))

@@ -120,7 +120,7 @@ class TargetTensor:
 
     @property
     def row_length(self) -> int:
-        return self.shape[-1]
+        return self.shape[-1] if self.shape else 1
 
     @property
     def elements(self) -> int:

@@ -1,4 +1,4 @@
-"""Run a plan: threads take tiles, encode them and write them where the plan says, in any order."""
+"""Run plans: threads take tiles, encode them and write them where they belong, in any order."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
+from dataclasses import dataclass, field
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import CheckpointError, OutputError
-from converter.execution.journal import Journal, sync
-from converter.execution.tile import Importance, NotFinite, describe_not_finite, encode_tile
+from converter.errors import CheckpointError, ConversionError, OutputError
+from converter.execution.journal import Journal, Positions, sync
+from converter.execution.tile import Importance, NotFinite, describe_not_finite, encode_tile, read_tile
 from converter.plan import Plan, Tile
 
 #: Seconds between two flushes of finished tiles to the disk and the journal.
@@ -27,82 +28,94 @@ FLUSH_SECONDS = 1.0
 Progress = Callable[[int, str], None]
 
 
-def execute(
-    plan: Plan,
-    sources: Mapping[str, SourceTensor],
-    descriptor: int,
-    data_start: int,
-    journal: Journal,
-    *,
-    threads: int,
-    progress: Progress,
-    importance: Importance = MappingProxyType({}),
-) -> None:
-    """Write every tile that the journal doesn't name as finished.
+@dataclass
+class Job:
+    """A plan and the open files it is written to.
 
-    Memory is bounded by ``threads`` tiles, whatever the model's size.
+    Attributes:
+        plan: what to write.
+        descriptors: the open output files, each at its full length.
+        positions: where in them the stored tensors of each planned tensor lie.
+        journal: where finished tiles are recorded; started for this plan.
+        importance: weights of columns, as :func:`encode_tile` takes them.
+        failure: why it could not be written, once it has failed.
+    """
+
+    plan: Plan
+    descriptors: Sequence[int]
+    positions: Positions
+    journal: Journal
+    importance: Importance = field(default_factory=dict)
+    failure: ConversionError | None = None
+    finished: set[int] = field(default_factory=set)
+    unrecorded: list[int] = field(default_factory=list)
+
+    def write(self, tile: Tile, sources: Mapping[str, SourceTensor], rows: Callable[[], NDArray[np.float32]]) -> None:
+        """Encode a tile and write its bytes at their places."""
+        encoded = encode_tile(self.plan, tile, sources, self.importance, rows)
+        planned, positions = self.plan.tensors[tile.tensor], self.positions[tile.tensor]
+        for stored, array, position in zip(planned.stored, encoded, positions, strict=True):
+            write_at(
+                self.descriptors[planned.file],
+                array.reshape(-1).data,
+                position + tile.start // stored.unit_rows * stored.unit_bytes,
+            )
+
+    def flush(self) -> None:
+        """Bring written bytes to the disk and only then record the tiles they belong to."""
+        try:
+            for descriptor in self.descriptors:
+                sync(descriptor)
+            if self.unrecorded:
+                self.journal.record(self.unrecorded)
+        except OSError as error:
+            self.failure = self.failure or write_failure(error)
+        self.unrecorded.clear()
+
+
+def execute(jobs: Sequence[Job], sources: Mapping[str, SourceTensor], *, threads: int, progress: Progress) -> None:
+    """Write every tile that the jobs' journals don't name as finished, each read once for all of them.
+
+    A job that fails holds its ``failure`` afterwards and doesn't keep the others from being written. Memory is bounded
+    by ``threads`` tiles, whatever the model's size.
 
     Args:
-        plan: what to write.
+        jobs: at least one; their plans read alike (:meth:`Plan.reads_like`).
         sources: source tensors by name.
-        descriptor: the open output file, at its full length.
-        data_start: position of the data section in it.
-        journal: where finished tiles are recorded; started for this plan.
         threads: workers, at least 1.
         progress: told of each finished tile, from the calling thread.
-        importance: weights of columns, as :func:`encode_tile` takes them.
 
     Raises:
         CheckpointError: the source cannot be read or holds weights that are not finite.
-        OutputError: the file cannot be written.
     """
-    finished = journal.finished_tiles()
-    pending = enumerate(plan.tiles())
-    lock, stop = threading.Lock(), threading.Event()
-    done: queue.SimpleQueue[tuple[int, Tile] | None] = queue.SimpleQueue()
-
-    def next_tile() -> tuple[int, Tile] | None:
-        with lock:
-            return next((item for item in pending if item[0] not in finished), None)
-
-    def work() -> None:
-        try:
-            while not stop.is_set() and (item := next_tile()) is not None:
-                encoded = encode_tile(plan, item[1], sources, importance)
-                write_tile(plan, item[1], encoded, descriptor, data_start)
-                done.put(item)
-        except BaseException:
-            stop.set()
-            raise
-        finally:
-            done.put(None)
-
-    def report(tile: Tile) -> None:
-        planned = plan.tensors[tile.tensor]
-        progress((tile.stop - tile.start) * planned.row_bytes, planned.target.name)
-
-    for number, tile in enumerate(plan.tiles()):
-        if number in finished:
-            report(tile)
-    unrecorded: list[int] = []
+    for job in jobs:
+        job.finished = job.journal.finished_tiles()
+    for number, tile in enumerate(jobs[0].plan.tiles()):
+        for job in jobs:
+            if number in job.finished:
+                report(progress, job, tile)
+    shared = Shared(jobs, sources)
     flush_at = time.monotonic() + FLUSH_SECONDS
     with ThreadPoolExecutor(threads, "tile") as pool:
-        workers = [pool.submit(work) for _ in range(threads)]
+        workers = [pool.submit(shared.work) for _ in range(threads)]
         try:
             running = threads
             while running:
-                item = done.get()
+                item = shared.done.get()
                 if item is None:
                     running -= 1
                     continue
-                report(item[1])
-                unrecorded.append(item[0])
+                number, tile, job = item
+                report(progress, job, tile)
+                job.unrecorded.append(number)
                 if time.monotonic() >= flush_at:
-                    flush(descriptor, journal, unrecorded)
+                    for each in jobs:
+                        each.flush()
                     flush_at = time.monotonic() + FLUSH_SECONDS
         finally:
-            stop.set()
-    flush(descriptor, journal, unrecorded)
+            shared.stop.set()
+    for job in jobs:
+        job.flush()
     for worker in workers:
         try:
             worker.result()
@@ -110,11 +123,66 @@ def execute(
             raise CheckpointError(describe_not_finite(sources[error.source])) from None
 
 
-def write_tile(plan: Plan, tile: Tile, encoded: NDArray[np.uint8], descriptor: int, data_start: int) -> None:
-    """Write a tile's bytes at their place."""
-    planned = plan.tensors[tile.tensor]
-    remaining = encoded.reshape(-1).data
-    position = data_start + planned.offset + tile.start * planned.row_bytes
+def report(progress: Progress, job: Job, tile: Tile) -> None:
+    """Tell of a finished tile."""
+    planned = job.plan.tensors[tile.tensor]
+    progress(planned.nbytes_of(tile.stop - tile.start), planned.target.name)
+
+
+class Shared:
+    """What the workers share.
+
+    Attributes:
+        done: the tiles that were written, with their numbers and jobs; None from each worker that ends.
+        stop: set to end all workers.
+    """
+
+    def __init__(self, jobs: Sequence[Job], sources: Mapping[str, SourceTensor]) -> None:
+        self.jobs = jobs
+        self.sources = sources
+        self.done: queue.SimpleQueue[tuple[int, Tile, Job] | None] = queue.SimpleQueue()
+        self.stop = threading.Event()
+        self._pending = enumerate(jobs[0].plan.tiles())
+        self._lock = threading.Lock()
+
+    def work(self) -> None:
+        """Take tiles until there are none."""
+        try:
+            while not self.stop.is_set() and (item := self._next()) is not None:
+                self._write(*item)
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            self.done.put(None)
+
+    def _next(self) -> tuple[int, Tile] | None:
+        with self._lock:
+            return next(self._pending, None)
+
+    def _write(self, number: int, tile: Tile) -> None:
+        """Read a tile once and write it for each job that lacks it."""
+        rows = cache(partial(read_tile, self.jobs[0].plan, tile, self.sources))
+        for job in self.jobs:
+            if job.failure is not None or number in job.finished:
+                continue
+            try:
+                job.write(tile, self.sources, rows)
+                self.done.put((number, tile, job))
+            except (NotFinite, CheckpointError):
+                raise
+            except ConversionError as error:
+                job.failure = error
+                if all(each.failure is not None for each in self.jobs):
+                    self.stop.set()
+
+
+def write_at(descriptor: int, remaining: memoryview, position: int) -> None:
+    """Write all the bytes at a position.
+
+    Raises:
+        OutputError: the disk is full or refuses.
+    """
     while remaining:
         try:
             written = os.pwrite(descriptor, remaining, position)
@@ -128,14 +196,3 @@ def write_failure(error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError("the disk filled up while writing; free some space and run the same command to go on")
     return OutputError(f"the output cannot be written: {error.strerror}; run the same command to go on")
-
-
-def flush(descriptor: int, journal: Journal, tiles: list[int]) -> None:
-    """Bring written bytes to the disk and only then record the tiles they belong to; empties the list."""
-    try:
-        sync(descriptor)
-        if tiles:
-            journal.record(tiles)
-    except OSError as error:
-        raise write_failure(error) from error
-    tiles.clear()

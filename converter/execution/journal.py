@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
+#: For each planned tensor the position of each of its stored tensors in their file.
+Positions = list[tuple[int, ...]]
+
 
 def sync(descriptor: int) -> None:
     """Bring a file's written bytes to the disk (macOS has no fdatasync)."""
@@ -15,7 +18,8 @@ def sync(descriptor: int) -> None:
 
 
 class Journal:
-    """A text file beside the unfinished output: a line with the plan's digest, then numbers of finished tiles.
+    """A text file beside the unfinished output: a line with the plan's digest and where its tensors lie, then numbers
+    of finished tiles.
 
     A tile is recorded only after its bytes were flushed to the disk, so a line that can be read is true even after a
     power failure. A last line cut short is ignored.
@@ -34,16 +38,22 @@ class Journal:
         """Tiles of this very plan that are done; empty where the journal is absent, foreign or damaged."""
         try:
             lines = self.path.read_text(encoding="ascii").split("\n")[:-1]
-            if not lines or json.loads(lines[0]) != {"plan": self.digest}:
+            if not lines or json.loads(lines[0])["plan"] != self.digest:
                 return set()
             return {int(number) for line in lines[1:] for number in line.split()}
-        except (OSError, ValueError):
+        except (OSError, ValueError, LookupError, TypeError):
             return set()
 
-    def start(self) -> None:
+    def positions(self) -> Positions:
+        """Where an earlier run put the tensors; for a journal that names finished tiles."""
+        with self.path.open(encoding="ascii") as file:
+            return [tuple(map(int, one)) for one in json.loads(file.readline())["positions"]]
+
+    def start(self, positions: Positions) -> None:
         """Begin afresh, forgetting earlier tiles."""
         self.close()
-        self.path.write_text(json.dumps({"plan": self.digest}) + "\n", encoding="ascii")
+        state = {"plan": self.digest, "positions": positions}
+        self.path.write_text(json.dumps(state) + "\n", encoding="ascii")
 
     def record(self, tiles: Iterable[int]) -> None:
         """Append tiles whose bytes are on disk."""

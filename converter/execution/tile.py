@@ -14,6 +14,7 @@ from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, ConversionError
 from converter.plan import Plan, PlannedTensor, Tile
 from converter.quants import QUANT_TYPES
+from converter.quants.encoding import WeightTooLarge
 
 Element = TypeVar("Element", bound=np.generic)
 Importance = Mapping[str, NDArray[np.float32]]
@@ -31,9 +32,13 @@ class NotFinite(ConversionError):
 
 
 def encode_tile(
-    plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor], importance: Importance = MappingProxyType({})
-) -> NDArray[np.uint8]:
-    """The bytes of a tile, shape (rows, row_bytes).
+    plan: Plan,
+    tile: Tile,
+    sources: Mapping[str, SourceTensor],
+    importance: Importance = MappingProxyType({}),
+    rows: Callable[[], NDArray[np.float32]] | None = None,
+) -> tuple[NDArray[np.uint8], ...]:
+    """The bytes of a tile: for each tensor that the container stores, an array (units, unit_bytes).
 
     Args:
         plan: the plan.
@@ -41,58 +46,62 @@ def encode_tile(
         sources: source tensors by name.
         importance: by target tensor, float32 weights of its columns, shape (matrices, row_length); the rows of each
             matrix of a stack have their own.
+        rows: gives what :func:`read_tile` gives for this tile, where several plans share it.
 
     Raises:
         NotFinite: a source weight is NaN or infinite.
         ConversionError: a weight is too large for the type; names the tensor and what to use instead.
     """
     planned = plan.tensors[tile.tensor]
-    kind, weights = QUANT_TYPES[planned.type], importance.get(planned.target.name)
-    encoded = read_encoded(plan, tile, sources)
-    if encoded is None:
-        rows = read_tile(plan, tile, sources)
-        encoded = kind.quantize(rows) if weights is None else quantize_weighted(planned, tile, rows, weights)
-    overflowed = kind.overflowed(encoded)
-    if overflowed:
+    try:
+        blocks = read_encoded(plan, tile, sources)
+        if blocks is not None:
+            return planned.encoding.split(planned.encoding.checked(blocks))
+        values = read_tile(plan, tile, sources) if rows is None else rows()
+        return encode_rows(planned, tile, values, importance.get(planned.target.name))
+    except WeightTooLarge as error:
         raise ConversionError(
-            f"{planned.target.name}: {overflowed} weights or scales exceed float16's largest number 65504, on which "
+            f"{planned.target.name}: {error.count} weights or scales exceed float16's largest number 65504, on which "
             f"{planned.type} relies; use --method bf16 or f32"
-        )
-    return encoded
+        ) from None
 
 
-def quantize_weighted(
-    planned: PlannedTensor, tile: Tile, rows: NDArray[np.float32], weights: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Quantize a tile's rows with the importance of their columns, matrix by matrix of a stack."""
-    encoded = np.empty((len(rows), planned.row_bytes), np.uint8)
+def encode_rows(
+    planned: PlannedTensor, tile: Tile, rows: NDArray[np.float32], weights: NDArray[np.float32] | None
+) -> tuple[NDArray[np.uint8], ...]:
+    """Encode a tile's rows, with the importance of their columns matrix by matrix of a stack."""
+    if weights is None:
+        return planned.encoding.encode(rows)
     height = planned.target.rows // len(weights)
+    parts = []
     for matrix in range(tile.start // height, (tile.stop - 1) // height + 1):
         within = slice(max(matrix * height - tile.start, 0), (matrix + 1) * height - tile.start)
-        QUANT_TYPES[planned.type].quantize(rows[within], encoded[within], weights[matrix])
-    return encoded
+        parts.append(planned.encoding.encode(rows[within], weights[matrix]))
+    return parts[0] if len(parts) == 1 else tuple(np.concatenate(stored) for stored in zip(*parts, strict=True))
 
 
 def read_encoded(plan: Plan, tile: Tile, sources: Mapping[str, SourceTensor]) -> NDArray[np.uint8] | None:
     """A tile whose source already holds the very blocks it needs, shape (rows, row_bytes); None for all others."""
     planned = plan.tensors[tile.tensor]
-    if plan.load_dtype is not None or not planned.target.pieces or len(planned.target.shape) == 1:
+    target, encoding = planned.target, planned.encoding
+    if plan.load_dtype is not None or not encoding.takes_blocks or not target.pieces or len(target.shape) == 1:
         return None
     parts = []
-    for piece, start, stop in overlapping(planned.target, tile, sources):
+    for piece, start, stop in overlapping(target, tile, sources):
         if piece.transposed or piece.operation is not None:
             return None
         source = sources[piece.source]
-        if source.row_length != planned.target.row_length or source.read_blocks(planned.type, 0, 0) is None:
+        if source.row_length != target.row_length or source.read_blocks(encoding.block_type, 0, 0) is None:
             return None
 
         def read(first: int, last: int, source: SourceTensor = source) -> NDArray[np.uint8]:
-            blocks = source.read_blocks(planned.type, first, last)
+            blocks = source.read_blocks(encoding.block_type, first, last)
             assert blocks is not None
             return blocks
 
         rows = None if piece.rows is None else piece.rows.source_rows(start, stop)
-        parts.append(read(start, stop) if rows is None else read_selected(read, rows, planned.row_bytes))
+        row_bytes = encoding.kind.row_bytes(target.row_length)
+        parts.append(read(start, stop) if rows is None else read_selected(read, rows, row_bytes))
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

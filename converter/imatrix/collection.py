@@ -67,7 +67,8 @@ def collect(
     Raises:
         ConversionError: one line that says what is wrong and what to do.
     """
-    from converter.pipeline import available_threads, check_output
+    from converter.outputs import check_output
+    from converter.pipeline import available_threads
 
     target = Path(output)
     check_suffix(target)

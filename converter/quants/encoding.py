@@ -47,11 +47,13 @@ class Encoding:
         name: unlike any other encoding's; it stands for this one in a plan's digest.
         block_type: the name in ``QUANT_TYPES`` of the blocks that :meth:`split` takes apart.
         tile_rows: a tile starts at a multiple of so many rows.
+        takes_blocks: whether blocks that the source holds already may be split as they are.
     """
 
     name: str
     block_type: str
     tile_rows: int = 1
+    takes_blocks: bool = True
 
     @property
     def kind(self) -> QuantType:

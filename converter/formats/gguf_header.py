@@ -1,31 +1,42 @@
-"""The GGUF container: header, key-values, tensor infos, and where the data section starts."""
+"""The head of a GGUF file: header, key-values, tensor infos, and where the data section starts."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import gguf
 import numpy as np
 
-from converter.plan import Plan, aligned
+from converter.metadata import KeyValue
+from converter.plan import PlannedTensor
 from converter.quants import QUANT_TYPES
 
+#: Alignment of each tensor's data, in bytes (``general.alignment``'s default).
+ALIGNMENT = 32
 
-def write_header(path: Path, arch: str, plan: Plan) -> int:
+
+def aligned(nbytes: int) -> int:
+    return math.ceil(nbytes / ALIGNMENT) * ALIGNMENT
+
+
+def write_header(path: Path, arch: str, metadata: Iterable[KeyValue], tensors: Iterable[PlannedTensor]) -> int:
     """Write everything that comes before the tensors' data, replacing the file.
 
     Args:
         path: the file, created or truncated.
         arch: ``general.architecture``.
-        plan: key-values and tensors.
+        metadata: all other key-values, in order.
+        tensors: those of this file, in order.
 
     Returns:
         Position of the data section, in bytes.
     """
     writer = gguf.GGUFWriter(path=None, arch=arch)
-    for pair in plan.metadata:
+    for pair in metadata:
         writer.add_key_value(pair.key, pair.value, pair.type, pair.element)
-    for planned in plan.tensors:
+    for planned in tensors:
         kind = gguf.GGMLQuantizationType(QUANT_TYPES[planned.type].ggml_type)
         # A float dtype beside raw_dtype makes the writer take the shape as elements, not as bytes.
         writer.add_tensor_info(

@@ -1,1 +1,0 @@
-"""Containers: how a plan's tensors lie in a file."""
