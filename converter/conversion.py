@@ -1,0 +1,141 @@
+"""One conversion's way from a request to a verified output under its final name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from converter.errors import ConversionError, OutputError, UsageError, VerificationError
+from converter.execution import Job, Unfinished
+from converter.formats import find_format
+from converter.formats.layout import Prepared
+from converter.opening import OpenModel
+from converter.outputs import check_output
+from converter.request import Request
+from converter.result import Result
+from converter.verification import Verification
+
+#: Suffixes that promise a format.
+SUFFIX_FORMATS = {
+    ".gguf": "gguf",
+    ".safetensors": "safetensors",
+    ".bin": "pytorch",
+    ".pt": "pytorch",
+    ".pth": "pytorch",
+}
+
+
+class Conversion:
+    """What becomes of one request: :meth:`prepare`, :meth:`begin`, the tiles of its ``job``, :meth:`complete`.
+
+    Args:
+        request: what is asked for.
+        name: what the output is called after where the request doesn't say.
+
+    Raises:
+        ConversionError: a choice or an output that is refused before any work.
+    """
+
+    prepared: Prepared
+    unfinished: Unfinished
+    job: Job
+
+    def __init__(self, request: Request, name: str) -> None:
+        self.request = request
+        self.format = find_format(request.output_format)
+        self.method = self.format.find_method(request.method)
+        self.output = self._place(f"{name}-{self.method}{self.format.suffix}")
+        check_output(self.output, overwrite=self.replaces, directory=self.format.directory)
+        self.seconds: dict[str, float] = {}
+        self.resumed = False
+
+    @property
+    def replaces(self) -> bool:
+        """Whether an existing output is no obstacle."""
+        return self.request.overwrite or self.request.dry_run
+
+    def _place(self, default: str) -> Path:
+        """The path given, or a default name in the directory given or here."""
+        if self.request.output is None:
+            return Path(default)
+        path = Path(self.request.output)
+        promised = SUFFIX_FORMATS.get(path.suffix.lower())
+        if path.is_dir() and not self.format.directory:
+            return path / default
+        if promised not in (None, self.format.name):
+            raise UsageError(
+                f"{path}: the name says {promised} but the format is {self.format.name}; rename it or set --format"
+            )
+        return path
+
+    def prepare(self, model: OpenModel) -> None:
+        """Plan the output; ConversionError where it cannot be made."""
+        started = time.perf_counter()
+        self.prepared = self.format.prepare(model, self.request)
+        inputs = [file.path for file in model.checkpoint.files]
+        layout = self.prepared.layout
+        beside = [] if layout.gathered else [self.output.with_name(name) for name in layout.names]
+        for output in beside:
+            check_output(output, overwrite=self.replaces)
+        for output in [self.output, *beside]:
+            if output.exists() and any(
+                output.samefile(path) or output.resolve() in path.resolve().parents for path in inputs if path.exists()
+            ):
+                raise OutputError(f"{output}: is a file of the source; choose another --output")
+        self.seconds["read"] = time.perf_counter() - started
+
+    def planned(self, model: OpenModel) -> Result:
+        """What would be made."""
+        plan = self.prepared.plan
+        return Result(
+            output=self.output,
+            method=self.method,
+            source_bytes=model.checkpoint.nbytes,
+            output_bytes=plan.data_bytes,
+            weights=plan.elements,
+            bits_per_weight=plan.bits_per_weight,
+            tensor_types={planned.target.name: planned.type for planned in plan.tensors},
+            tensor_shapes={planned.target.name: planned.target.shape for planned in plan.tensors},
+            seconds=self.seconds,
+            output_format=self.format.name,
+            warnings=self.prepared.warnings,
+        )
+
+    def begin(self, stack: ExitStack) -> None:
+        """Open the unfinished output and write all but its tensors; the stack closes it."""
+        layout, plan = self.prepared.layout, self.prepared.plan
+        self.unfinished = stack.enter_context(
+            Unfinished(self.output, plan.digest(), layout.names, gathered=layout.gathered)
+        )
+        self.resumed = self.unfinished.begin(plan.data_bytes, layout.write_headers)
+        self.job = Job(
+            plan,
+            self.unfinished.descriptors,
+            self.unfinished.positions,
+            self.unfinished.journal,
+            self.prepared.importance,
+        )
+
+    def abandon(self, error: ConversionError) -> None:
+        """Remove the unfinished output, unless the same command can go on with it."""
+        if not isinstance(error, OutputError) and hasattr(self, "unfinished"):
+            self.unfinished.discard()
+
+    def verify(self, model: OpenModel, tell: Callable[[str], None]) -> Verification | None:
+        """Verify the output while it still has its unfinished name.
+
+        Raises:
+            VerificationError: it is kept as ``<output>.rejected``.
+        """
+        started = time.perf_counter()
+        verification = None
+        if self.request.verify != "none":
+            path = self.unfinished.path if self.prepared.layout.gathered else self.unfinished.files[0]
+            verification = self.format.verify(path, model, self.request, self.prepared, tell)
+        self.seconds["verify"] = time.perf_counter() - started
+        if verification is not None and not verification.passed:
+            rejected = self.unfinished.reject()
+            raise VerificationError(f"{verification.verdict}; the file is kept as {rejected}")
+        return verification

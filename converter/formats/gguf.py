@@ -1,0 +1,195 @@
+"""GGUF: the family's tensors in llama.cpp's types, one after the other in one file."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gguf import GGML_QUANT_VERSION
+from numpy.typing import NDArray
+
+from converter.architectures import Piece, TargetTensor
+from converter.errors import RecipeError
+from converter.execution.journal import Positions
+from converter.formats.gguf_header import aligned, write_header
+from converter.formats.layout import Format, Layout, Prepared
+from converter.imatrix import ImportanceMatrix, combine, read_imatrix
+from converter.metadata import KeyValue, uint32
+from converter.model_card import general_key_values
+from converter.plan import Plan, lay_out
+from converter.quants import QUANT_TYPES
+from converter.recipes import Method, ModelFacts, choose_types, column_weights, find_method
+from converter.recipes import prune as prune_blocks
+
+if TYPE_CHECKING:
+    from converter.opening import OpenModel
+    from converter.request import Request
+    from converter.verification import Verification
+
+#: What ``torch_dtype`` may say, and the type that the source's weights are rounded to first.
+LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16": "f16", "bfloat16": "bf16"}
+
+
+@dataclass(frozen=True)
+class GgufLayout(Layout):
+    """One file: header, then the tensors, each aligned.
+
+    Attributes:
+        arch: ``general.architecture``.
+    """
+
+    arch: str = ""
+
+    def write_headers(self, paths: Sequence[Path]) -> Positions:
+        (path,) = paths
+        position = write_header(path, self.arch, self.plan.metadata, self.plan.tensors)
+        positions: Positions = []
+        for planned in self.plan.tensors:
+            positions.append((position,))
+            position = aligned(position + planned.nbytes)
+        os.truncate(path, position)
+        return positions
+
+
+class Gguf(Format):
+    """llama.cpp's container."""
+
+    name = "gguf"
+    suffix = ".gguf"
+    directory = False
+
+    def find_method(self, name: str) -> str:
+        return find_method(name).name
+
+    def prepare(self, model: OpenModel, request: Request) -> Prepared:
+        return (prepare_checkpoint if model.header is None else prepare_gguf)(model, request)
+
+    def verify(
+        self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
+    ) -> Verification:
+        from converter.verification import verify
+
+        return verify(
+            path,
+            level=request.verify,
+            source=model.path,
+            tokenizer=None if model.header is not None and request.tokenizer is None else model.tokenizer,
+            method=self.find_method(request.method),
+            pre=request.pre,
+            threads=request.threads,
+            batch_size=request.batch_size,
+            trust_remote_code=request.trust_remote_code,
+            load_dtype=prepared.plan.load_dtype,
+            progress=tell,
+        )
+
+
+def prepare_checkpoint(model: OpenModel, request: Request) -> Prepared:
+    """Lay a checkpoint out: its family's tensors and key-values, its vocabulary, proved.
+
+    Raises:
+        ConversionError: one line that says what is wrong.
+    """
+    family, overrides, method = model.family, request.overrides, find_method(request.method)
+    own = family.key_values()
+    targets = model.targets
+    facts = ModelFacts.of(family.arch, overrides.apply_to(own))
+    chosen = choose(method, targets, own, facts, request)
+    general = general_key_values(model.path, family.arch, chosen.targets, method.file_type)
+    name = next((pair.value for pair in general if pair.key == "general.name"), "")
+    vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
+    metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
+    plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
+    return Prepared(GgufLayout(plan, arch=family.arch), chosen.weights, (*family.warnings(), *warnings))
+
+
+def prepare_gguf(model: OpenModel, request: Request) -> Prepared:
+    """The same for a GGUF source, whose names, key-values and vocabulary stay as they are.
+
+    Raises:
+        RecipeError: a tensor is quantized already and requantizing was not allowed; it is named.
+    """
+    assert model.header is not None
+    header, tensors = model.header, model.checkpoint.tensors
+    method, overrides = find_method(request.method), request.overrides
+    arch = header.value("general.architecture")
+    own = [pair for pair in header.metadata if pair.key != "general.architecture"]
+    targets = [TargetTensor(name, tensor.shape, (Piece(name),)) for name, tensor in tensors.items()]
+    facts = ModelFacts.of(arch, overrides.apply_to(own))
+    stored = {name: tensor.dtype for name, tensor in tensors.items()}
+    chosen = choose(method, targets, own, facts, request, stored)
+    for target, kind in zip(chosen.targets, chosen.types, strict=True):
+        was = tensors[target.pieces[0].source].dtype
+        if kind != was and QUANT_TYPES[was].block_size > 1 and not request.allow_requantize:
+            raise RecipeError(
+                f"{model.path}: {target.name} is quantized already ({was}); quantizing it again to {kind} loses more "
+                "than starting from the original weights; pass --allow-requantize to do it all the same"
+            )
+    general = [
+        uint32("general.file_type", method.file_type),
+        uint32("general.quantization_version", GGML_QUANT_VERSION),
+    ]
+    renewed = {pair.key for pair in general}
+    metadata = overrides.apply_to([*(pair for pair in chosen.own if pair.key not in renewed), *general])
+    return Prepared(GgufLayout(chosen.plan(metadata, model), arch=arch), chosen.weights)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tensors with their types and weights, blocks pruned.
+
+    Attributes:
+        targets: the tensors that stay.
+        own: the family's key-values.
+        types: type of each tensor.
+        weights: importance of columns by tensor name.
+    """
+
+    targets: list[TargetTensor]
+    own: list[KeyValue]
+    types: list[str]
+    weights: dict[str, NDArray[np.float32]]
+
+    def plan(self, metadata: Sequence[KeyValue], model: OpenModel, load_dtype: str | None = None) -> Plan:
+        return lay_out(metadata, self.targets, self.types, model.identity, load_dtype, digest_of(self.weights))
+
+
+def choose(
+    method: Method,
+    targets: list[TargetTensor],
+    own: list[KeyValue],
+    facts: ModelFacts,
+    request: Request,
+    stored: Mapping[str, str] = MappingProxyType({}),
+) -> Choice:
+    """Leave out pruned blocks, then choose each tensor's type and importance weights."""
+    originals: dict[str, str] = {}
+    overrides = request.overrides
+    if overrides.prune_layers:
+        targets, own, originals = prune_blocks(targets, own, facts.arch, overrides.prune_layers)
+    matrix = read_importance([Path(path) for path in request.imatrix])
+    kept = {target.name: stored[target.pieces[0].source] for target in targets if stored}
+    types = choose_types(method, targets, facts, overrides, importance=matrix is not None, stored=kept)
+    return Choice(targets, own, types, column_weights(method, targets, types, matrix, overrides, originals))
+
+
+def read_importance(paths: Sequence[Path]) -> ImportanceMatrix | None:
+    """The importance matrices of these files, added up; None without files."""
+    matrices = [read_imatrix(path) for path in paths]
+    return combine(matrices) if len(matrices) > 1 else matrices[0] if matrices else None
+
+
+def digest_of(weights: Mapping[str, NDArray[np.float32]]) -> str | None:
+    """SHA-256 of importance weights; None without any."""
+    if not weights:
+        return None
+    digest = hashlib.sha256()
+    for name, values in sorted(weights.items()):
+        digest.update(name.encode() + b"\0" + values.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,35 @@
+"""Paths that are written to: what may stand there, and how much does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converter.errors import OutputError
+
+
+def check_output(path: Path, *, overwrite: bool, directory: bool = False) -> None:
+    """Refuse an output that cannot or must not be written, before any work.
+
+    Args:
+        path: the file, or the directory that will hold a model.
+        overwrite: what is there may be replaced.
+        directory: whether it is a directory.
+
+    Raises:
+        OutputError: no directory to write in; something is there already and may not be replaced, or is a directory
+            that is no model.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: directory {path.parent} does not exist; create it first")
+    if directory and path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already; pass --overwrite to replace it or choose another --output")
+    if path.is_dir() and not (directory and (path / "config.json").is_file()):
+        raise OutputError(f"{path}: is a directory of other things than a model; choose another --output")
+
+
+def nbytes_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
