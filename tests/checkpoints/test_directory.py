@@ -144,7 +144,10 @@ def test_files_that_lie_elsewhere(checkpoint_directory: Path, write_shard: Write
 
 
 def test_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: Refusal) -> None:
-    expected = "expected a checkpoint directory, which holds config.json, *.safetensors and the tokenizer's files"
+    expected = (
+        "expected a checkpoint directory, which holds config.json, weights (*.safetensors or *.bin) and the "
+        "tokenizer's files"
+    )
     assert refusal(open_checkpoint, tmp_path / "x") == f"{tmp_path / 'x'}: no such directory; {expected}"
     monkeypatch.chdir(tmp_path)
     assert refusal(open_checkpoint, Path("org/some-model-1.5B")) == (
@@ -160,13 +163,16 @@ def test_no_such_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refu
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ([], ": is empty; expected a checkpoint directory, which holds config.json, *.safetensors and"),
+        ([], ": is empty; expected a checkpoint directory, which holds config.json, weights (*.safetensors or"),
         (["config.json", "tokenizer.json"], ": holds no weights; expected a checkpoint directory"),
         (["model.safetensors"], ": has no config.json; expected a checkpoint directory"),
-        (["config.json", "model-Q8_0.gguf"], ": model-Q8_0.gguf is a GGUF file already; convert the safetensors"),
-        (["config.json", "pytorch_model.bin"], ": pytorch_model.bin is a PyTorch checkpoint, which is not read"),
-        (["config.json", "consolidated.00.pth"], ": consolidated.00.pth is a PyTorch checkpoint"),
-        (["config.json", "model.pt"], ": model.pt is a PyTorch checkpoint, which is not read yet; save it as"),
+        (["config.json", "model-Q8_0.gguf"], ": model-Q8_0.gguf is a GGUF file; pass its path as the model to"),
+        (["config.json", "adapter_model.safetensors"], ": adapter_model.safetensors is an adapter without its model;"),
+        (["config.json", "optimizer.pt", "training_args.bin"], ": holds no weights; expected a checkpoint directory"),
+        (["config.json", "consolidated.safetensors"], ": has no params.json; expected a checkpoint directory"),
+        (["config.json", "consolidated.01.pth"], ": holds consolidated.01.pth and no consolidated.00.pth; download it"),
+        (["x.bin", "y.bin"], ": holds 2 bin files and no pytorch_model.bin.index.json: x.bin, y.bin; expected pyt"),
+        (["pytorch_model-00002-of-00002.bin"], ": holds 1 of 2 shards; download pytorch_model-00001-of-00002.bin"),
         (
             ["config.json", "x.safetensors", "y.safetensors"],
             ": holds 2 safetensors files and no model.safetensors.index.json: x.safetensors, y.safetensors; expected",

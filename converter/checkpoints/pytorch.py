@@ -1,0 +1,249 @@
+"""A file of ``torch.save``: where each tensor of its state dict lies.
+
+Two layouts, both read without PyTorch and without reading a weight:
+
+Since 1.6, a zip archive whose entries are stored uncompressed:
+
+    NAME/data.pkl    the pickle; a tensor's storage is a persistent id with the name of an entry
+    NAME/data/KEY    one storage, little-endian if NAME/byteorder says so or is not there
+    NAME/version, …  not needed
+
+Before 1.6 (https://github.com/pytorch/pytorch/blob/main/torch/serialization.py, ``_legacy_save``), end to end:
+
+    five pickles     a magic number, the version 1001, facts about the machine, the object, the keys of the storages
+    each storage     8 bytes count of elements, little-endian; then the elements, storages in the order of their keys
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, Storage, StoredView, unpickled
+from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
+from converter.checkpoints.source_file import SourceFile, quoted
+from converter.checkpoints.strided import StridedTensor, is_contiguous
+from converter.errors import CheckpointError
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
+"""Keys under which training tools put the state dict, in a dict of other things."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+
+_Place = Callable[[Storage], tuple[int, int]]
+"""Gives a storage's offset in the file and its size, both in bytes."""
+
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+_MAX_ELEMENTS = 2**60
+_MAX_NAME = 1024
+
+
+def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
+    """The tensors of a state dict, in the order in which they lie in the file. Only the pickle is read.
+
+    Tensors that share memory are all there, each with the place that it has.
+
+    Raises:
+        CheckpointError: the file is not one of ``torch.save``, is damaged, wants more than weights, or holds none.
+    """
+    begin = file.read_bytes(0, min(file.size, 512))
+    if begin.startswith(b"PK\x03\x04"):
+        content, place = _archive(file)
+    elif begin.startswith(b"\x80"):
+        content, place = _legacy(file)
+    elif begin[257:262] == b"ustar":
+        raise CheckpointError(f"{file.path}: is in PyTorch's tar format of 2016, which is not read; {_SAVE}")
+    else:
+        raise CheckpointError(f"{file.path}: is not a file of torch.save; download it again")
+    views = _state_dict(content, str(file.path))
+    tensors = [_tensor(file, name, view, place) for name, view in views.items()]
+    return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.offset)}
+
+
+_SAVE = "save its state_dict() with a current PyTorch"
+
+
+def _archive(file: SourceFile) -> tuple[Any, _Place]:
+    """Content and storages of a zip archive."""
+    try:
+        with zipfile.ZipFile(_Stream(file)) as archive:
+            listed = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, struct.error, OverflowError, NotImplementedError) as error:
+        raise _damaged(file, f"its zip directory cannot be read: {error}") from error
+    entries = {entry.filename: entry for entry in listed}
+    if len(entries) != len(listed):
+        raise _damaged(file, "two entries of its zip archive have the same name")
+    root = next((name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and "/data.pkl" in name), "")
+    if f"{root}constants.pkl" in entries:
+        raise CheckpointError(
+            f"{file.path}: is a TorchScript archive, which is a program; save the model's state_dict() instead"
+        )
+    if f"{root}data.pkl" not in entries:
+        raise CheckpointError(f"{file.path}: is a zip archive without data.pkl, no file of torch.save")
+
+    def read(name: str) -> bytes:
+        offset, size = _entry(file, entries[name])
+        if size > PICKLE_LIMIT:
+            raise _damaged(file, f"{name} is {size} bytes long, expected at most {PICKLE_LIMIT}")
+        return file.read_bytes(offset, size)
+
+    if f"{root}byteorder" in entries and (order := read(f"{root}byteorder")) != b"little":
+        raise CheckpointError(f"{file.path}: its byte order is {quoted(order)}, expected little; {_SAVE}")
+
+    def place(storage: Storage) -> tuple[int, int]:
+        if (name := f"{root}data/{storage.key}") not in entries:
+            raise _damaged(file, f"its archive has no entry {quoted(name)}")
+        return _entry(file, entries[name])
+
+    return unpickled(io.BytesIO(read(f"{root}data.pkl")), str(file.path)), place
+
+
+def _entry(file: SourceFile, entry: zipfile.ZipInfo) -> tuple[int, int]:
+    """Offset and size of an entry's bytes."""
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise CheckpointError(f"{file.path}: {quoted(entry.filename)} is compressed or encrypted; {_SAVE}")
+    # The header before an entry has its own length, which need not be that in the directory.
+    if not 0 <= entry.header_offset <= file.size - _LOCAL_HEADER.size:
+        raise _damaged(file, f"{quoted(entry.filename)} lies outside of it")
+    signature, name, extra = _LOCAL_HEADER.unpack(file.read_bytes(entry.header_offset, _LOCAL_HEADER.size))
+    offset = entry.header_offset + _LOCAL_HEADER.size + name + extra
+    if signature != b"PK\x03\x04" or offset + entry.file_size > file.size:
+        raise _damaged(file, f"{quoted(entry.filename)} lies outside of it")
+    return offset, entry.file_size
+
+
+def _legacy(file: SourceFile) -> tuple[Any, _Place]:
+    """Content and storages of a file as written before PyTorch 1.6."""
+    stream = io.BytesIO(file.read_bytes(0, min(file.size, PICKLE_LIMIT)))
+    if (magic := unpickled(stream, str(file.path))) != LEGACY_MAGIC:
+        kind = "a pickled number" if isinstance(magic, int) else f"a pickled {type(magic).__name__}"
+        raise CheckpointError(f"{file.path}: is {kind}, no file of torch.save; {_SAVE}")
+    version, facts, content, keys = (unpickled(stream, str(file.path)) for _ in range(4))
+    if version != 1001 or not isinstance(facts, dict) or not isinstance(keys, list):
+        raise _damaged(file, "its first pickles are not those of torch.save")
+    if facts.get("little_endian") is not True:
+        raise CheckpointError(f"{file.path}: was saved by a big-endian machine; {_SAVE}")
+    # How long a storage is in bytes, only the tensors in it know.
+    widths = {view.storage.key: _width(view.storage.dtype) for view in _every(content)}
+    places, position = {}, stream.tell()
+    for key in (key.decode("ascii", "replace") if isinstance(key, bytes) else key for key in keys):
+        if not isinstance(key, str) or key not in widths or position + 8 > file.size:
+            raise _damaged(file, "its storages are not those that its tensors name, or it is truncated")
+        size = int.from_bytes(file.read_bytes(position, 8), "little") * widths[key]
+        places[key] = (position + 8, size)
+        position += 8 + size
+    if position > file.size:
+        raise _damaged(file, f"is truncated: its storages end at byte {position}, of which there are {file.size}")
+
+    def place(storage: Storage) -> tuple[int, int]:
+        if storage.key not in places:
+            raise _damaged(file, f"it has no storage {quoted(storage.key)}")
+        offset, size = places[storage.key]
+        if storage.view is None:
+            return offset, size
+        first, count = (number * _width(storage.dtype) for number in storage.view)
+        if first + count > size:
+            raise _damaged(file, f"a view ends outside of storage {quoted(storage.key)}")
+        return offset + first, count
+
+    return content, place
+
+
+def _every(content: Any) -> list[StoredView]:
+    """All tensors in dicts, lists and tuples, however deep; a container met twice is entered once."""
+    found, seen, waiting = [], set(), [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, StoredView):
+            found.append(value)
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return found
+
+
+def _state_dict(content: Any, path: str) -> Mapping[str, StoredView]:
+    """The state dict in what was saved, whatever it is wrapped in."""
+    holders = [content.get(key) for key in WRAPPERS] if isinstance(content, dict) else []
+    for holder in (*holders, content):
+        members = holder.items() if isinstance(holder, dict) else ()
+        if views := {name: value for name, value in members if isinstance(value, StoredView)}:
+            return _plain(views, path)
+    raise CheckpointError(f"{path}: holds a {type(content).__name__} without tensors, expected a state dict; {_SAVE}")
+
+
+def _plain(views: dict[Any, StoredView], path: str) -> dict[str, StoredView]:
+    """The names without what stands before all of them."""
+    for name in views:
+        if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
+            raise CheckpointError(
+                f"{path}: tensor {quoted(name)}: expected a name of at most {_MAX_NAME} printable characters"
+            )
+    for prefix in PREFIXES * 2:
+        if all(name.startswith(prefix) for name in views):
+            views = {name.removeprefix(prefix): view for name, view in views.items()}
+    return views
+
+
+def _tensor(file: SourceFile, name: str, view: StoredView, place: _Place) -> SafetensorsTensor:
+    """A tensor at its place, which lies within its storage."""
+    begin, size = place(view.storage)
+    width = _width(view.dtype)
+    if view.storage.count * _width(view.storage.dtype) > size and view.storage.view is None:
+        raise _damaged(file, f"the storage of tensor {name} has {size} bytes, too few")
+    if math.prod(length or 1 for length in view.shape) > _MAX_ELEMENTS:
+        raise _damaged(file, f"tensor {name} has shape {quoted(view.shape)}")
+    reach = view.offset + sum((length - 1) * stride for length, stride in zip(view.shape, view.strides, strict=True))
+    if math.prod(view.shape) and (reach + 1) * width > size:
+        raise _damaged(file, f"tensor {name} reaches beyond its storage of {size} bytes")
+    offset = begin + view.offset * width
+    if is_contiguous(view.shape, view.strides):
+        return SafetensorsTensor(name, view.dtype, view.shape, file, offset)
+    return StridedTensor(name, view.dtype, view.shape, file, offset, view.strides)
+
+
+def _width(dtype: str | None) -> int:
+    """Bytes of an element."""
+    return 1 if dtype is None else DTYPE_BITS[dtype] // 8
+
+
+def _damaged(file: SourceFile, what: str) -> CheckpointError:
+    return CheckpointError(f"{file.path}: {what}; download it again")
+
+
+class _Stream(io.RawIOBase):
+    """A file as zipfile reads it: by position, and never much at a time."""
+
+    def __init__(self, file: SourceFile) -> None:
+        super().__init__()
+        self._file = file
+        self._position = 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        if start + offset < 0:
+            raise ValueError("a position before the file's beginning")
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int | None = -1) -> bytes:
+        rest = max(self._file.size - self._position, 0)
+        count = rest if size is None or size < 0 else min(size, rest)
+        if count > PICKLE_LIMIT:
+            raise ValueError(f"{count} bytes of it")
+        content = self._file.read_bytes(self._position, count)
+        self._position += count
+        return content
