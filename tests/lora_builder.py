@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.checkpoints import Checkpoint
+
 TOKENS = [0, *np.random.default_rng(11).integers(2, 500, 31).tolist()]
 
 
@@ -84,3 +86,26 @@ def logits(model: Any, tokens: list[int] = TOKENS) -> NDArray[np.float32]:
 
     with torch.no_grad():
         return model(torch.tensor([tokens])).logits[0].numpy()
+
+
+#: Causal masks that old checkpoints carry, which the model has no more.
+BUFFERS = ("attn.bias", "attn.masked_bias")
+
+
+def values(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
+    tensor = checkpoint.tensors[name]
+    return tensor.read_rows(0, tensor.rows).reshape(tensor.shape)
+
+
+def compare(checkpoint: Checkpoint, model: Any) -> None:
+    """Each tensor against the merged model's."""
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    for name in checkpoint.tensors:
+        if name.endswith(BUFFERS):
+            continue
+        now = {"embed_out.weight": "lm_head.weight"}.get(name, f"transformer.{name}")
+        expected = state[name] if name in state else state[now]
+        found = values(checkpoint, name)
+        assert found.shape == expected.shape, name
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert error < 1e-6, f"{name} differs by {error:.1e}"

@@ -34,7 +34,7 @@ CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 TRANSPOSED_EXPERTS = ("gpt_oss",)
 #: Last part of the names of input embeddings.
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
-OUTPUT = "lm_head.weight"
+OUTPUT, OUTPUTS = "lm_head.weight", ("lm_head", "embed_out")
 #: Ends of the names of classes that compute logits.
 WITH_OUTPUT = ("ForCausalLM", "LMHeadModel")
 
@@ -106,8 +106,8 @@ class Merging:
         for name, tensor in adapter.replaced.items():
             self._replace(adapter, name, tensor, below=False)
         for module, parts in adapter.modules.items():
-            if adapter.config.tied and self.embedding is not None and f"{module}.weight" == OUTPUT:
-                continue  # it follows the embedding
+            if self._follows(adapter, f"{module}.weight"):
+                continue
             container = re.sub(r"(\.base_layer)+$", "", module)
             if "trainable_tokens_delta" in parts:
                 self._add_tokens(adapter, module, parts["trainable_tokens_delta"])
@@ -160,6 +160,10 @@ class Merging:
         found = self.names.find(name, str(adapter.directory))
         return OUTPUT if found is None and name == OUTPUT and self.embedding is not None else found
 
+    def _follows(self, adapter: Adapter, name: str) -> bool:
+        """Whether a tensor is the output matrix that the adapter keeps tied to the embedding."""
+        return adapter.config.tied and self.embedding is not None and name == OUTPUT
+
     def _with_tied(self, adapter: Adapter, name: str, *, always: bool = False) -> list[Change]:
         """The changes that a change of a tensor belongs to: two, where the output matrix follows the embedding."""
         follows = name == self.embedding and (always or adapter.config.tied)
@@ -167,6 +171,8 @@ class Merging:
 
     def _replace(self, adapter: Adapter, name: str, tensor: SourceTensor, *, below: bool) -> None:
         """Put a tensor of the adapter in the place of the base's."""
+        if self._follows(adapter, name):
+            return
         found = self._find(adapter, name)
         if found is None:
             raise absent(adapter, name)
@@ -329,7 +335,7 @@ def mismatch(
 
 def is_embedding(name: str) -> bool:
     """Whether a tensor has a row for each token."""
-    return name.removesuffix(".weight").rpartition(".")[2] in (*EMBEDDINGS, OUTPUT.removesuffix(".weight"))
+    return name.removesuffix(".weight").rpartition(".")[2] in (*EMBEDDINGS, *OUTPUTS)
 
 
 def still_tied(embedding: Change, output: Change) -> bool:

@@ -11,7 +11,13 @@ from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 
 #: Parts of names that releases of transformers spell differently.
-SPELLINGS = ((".block_sparse_moe.", ".mlp."),)
+SPELLINGS = (
+    ("embed_out.weight", "lm_head.weight"),
+    (".block_sparse_moe.", ".mlp."),
+    (".block_sparse_moe.input_linear.weight", ".block_sparse_moe.experts.gate_up_proj"),
+    (".block_sparse_moe.output_linear.weight", ".block_sparse_moe.experts.down_proj"),
+    (".block_sparse_moe.router.layer.", ".block_sparse_moe.router."),
+)
 #: Names of one expert's matrix, by the parameter that stacks them all and in the order of its rows.
 SEPARATE: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "gate_up_proj": (("gate_proj", "up_proj"), ("w1", "w3")),

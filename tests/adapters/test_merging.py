@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lora_builder
 import numpy as np
 import pytest
-from checkpoint_builder import write_model
-from numpy.typing import NDArray
+from lora_builder import compare, values
 
 from converter.adapters import adapt
-from converter.checkpoints import Checkpoint, open_checkpoint
+from converter.checkpoints import open_checkpoint
 
 ALL = "all-linear"
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -50,46 +50,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-first-release": ("gpt2-first-release", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
     "gpt2-untied": ("gpt2-untied-inner", {"target_modules": ["c_attn", "c_proj", "lm_head", "wte"]}),
     "phi3": ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj", "o_proj"]}),
-    "neox": ("gpt-neox", {"target_modules": ["query_key_value", "dense_h_to_4h"], "bias": "all"}),
+    "neox": ("gpt-neox", {"target_modules": ["query_key_value", "dense_h_to_4h", "lm_head"], "bias": "all"}),
 }
 
 
-#: Causal masks that old checkpoints carry, which the model has no more.
-BUFFERS = ("attn.bias", "attn.masked_bias")
-
-
-def values(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
-    tensor = checkpoint.tensors[name]
-    return tensor.read_rows(0, tensor.rows).reshape(tensor.shape)
-
-
-def compare(checkpoint: Checkpoint, model: Any) -> None:
-    """Each tensor against the merged model's."""
-    state = {name: value.numpy() for name, value in model.state_dict().items()}
-    for name in checkpoint.tensors:
-        if name.endswith(BUFFERS):
-            continue
-        expected = state[name] if name in state else state[f"transformer.{name}"]
-        found = values(checkpoint, name)
-        assert found.shape == expected.shape, name
-        error = np.abs(found - expected).max() / np.abs(expected).max()
-        assert error < 1e-6, f"{name} differs by {error:.1e}"
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Models by variation, each built once."""
-    folder = tmp_path_factory.mktemp("bases")
-
-    def base(variation: str) -> Path:
-        path = folder / variation
-        return path if path.exists() else write_model(path, variation)
-
-    return base
-
-
 @pytest.mark.parametrize("case", CASES)
-def test_merged_as_peft_merges(case: str, bases: Any, tmp_path: Path) -> None:
+def test_merged_as_peft_merges(case: str, bases: Callable[[str], Path], tmp_path: Path) -> None:
     variation, config = CASES[case]
     base = bases(variation)
     adapter = lora_builder.write_adapter(base, tmp_path / "adapter", **config)
