@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Collection, Mapping
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
-from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
 from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
@@ -76,7 +77,8 @@ def open_hub(model: str, address: HubAddress, *, stream: bool, weights: bool, te
         CheckpointError: one line that says what is wrong and what to do.
     """
     if "HF_HUB_VERBOSITY" not in os.environ:
-        logging.set_verbosity_error()  # what the client tries again is not worth a line; what fails is ours to tell
+        # What the client tries again is not worth a line; what fails is ours to tell.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     repository = find(model, address)
     small = small_files(repository.files)
     if (index := index_of(repository.files)) and weights:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 from huggingface_hub import constants
+from s3_server import Bucket, running_bucket
 
 from converter.sources import patience
 
@@ -27,3 +28,10 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
         yield server
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    """An empty bucket, with the address and keys of its server in the environment."""
+    with running_bucket() as (found, _):
+        yield found
