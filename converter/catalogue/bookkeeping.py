@@ -56,6 +56,13 @@ class Bookkeeping:
             self.close()
             self._warn(f"this conversion is not in the catalogue: {error}")
 
+    def knows(self, output: Path) -> bool:
+        """Whether an output of this path was recorded."""
+        with self._unspoilt():
+            if self._catalogue is not None:
+                return self._catalogue.get(output) is not None
+        return False
+
     def answer(self, key: RequestKey) -> Record | None:
         """The result of an identical request, where it is still there; None without one."""
         with self._unspoilt():

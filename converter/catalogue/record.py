@@ -44,6 +44,7 @@ class Record:
         versions: of the packages.
         source_files: the source's files on this machine.
         output_files: the output's files.
+        files: what was written, in the order of reading; a directory stands for its files.
         weights: number of elements of all tensors.
         seconds: by stage.
         verification: fields of the verification; None without one.
@@ -67,6 +68,7 @@ class Record:
     versions: Mapping[str, str]
     source_files: tuple[FileDigest, ...]
     output_files: tuple[FileDigest, ...]
+    files: tuple[Path, ...]
     weights: int
     seconds: Mapping[str, float]
     verification: Mapping[str, Any] | None
@@ -100,6 +102,9 @@ class Record:
             tensor_types=dict(self.tensor_types),
             tensor_shapes={name: tuple(shape) for name, shape in self.tensor_shapes.items()},
             seconds=dict(self.seconds),
+            output_format=self.format,
+            files=self.files,
+            known=True,
             warnings=self.warnings,
             verification=verification,
         )
@@ -114,6 +119,7 @@ class Record:
             "state": self.state,
             "source_files": [_file(file) for file in self.source_files],
             "output_files": [_file(file) for file in self.output_files],
+            "files": [str(path) for path in self.files],
             "warnings": list(self.warnings),
         }
 
@@ -139,6 +145,7 @@ def row_of(
         "versions": versions(key),
         "source_files": [_file(file) for file in source_files],
         "output_files": [{**_file(file), "path": stored_path(file.path, home)} for file in output_files],
+        "files": [stored_path(path.absolute(), home) for path in result.files],
         "weights": result.weights,
         "seconds": dict(result.seconds),
         "verification": None if verification is None else dataclasses.asdict(verification),
@@ -175,6 +182,7 @@ def record_of(row: sqlite3.Row, home: Path) -> Record:
         passed=None if row["passed"] is None else bool(row["passed"]),
         source_files=tuple(_digest(file, home) for file in facts["source_files"]),
         output_files=tuple(_digest(file, home) for file in facts["output_files"]),
+        files=tuple(found_path(path, home) for path in facts["files"]),
         tensor_shapes={name: tuple(shape) for name, shape in facts["tensor_shapes"].items()},
         warnings=tuple(facts["warnings"]),
         **{name: facts[name] for name in ("recipe", "versions", "weights", "seconds", "verification", "tensor_types")},

@@ -19,7 +19,7 @@ WITHOUT_EFFECT = frozenset(
     {
         *("model", "method", "output", "output_format", "verify"),  # fields of the key themselves
         *("threads", "dry_run", "overwrite", "batch_size", "progress", "trust_remote_code", "stream"),
-        *("push_to_hub", "catalogue", "force"),
+        *("push_to_hub", "modelfile", "catalogue", "force"),
     }
 )
 #: Packages whose version decides the output's bytes.

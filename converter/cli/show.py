@@ -47,7 +47,7 @@ def print_record(record: Record) -> None:
     facts = record.as_json()
     nested = {name: facts.pop(name) for name in ("recipe", "versions", "seconds", "verification")}
     files = {name: facts.pop(name) for name in ("source_files", "output_files")}
-    warnings = facts.pop("warnings")
+    warnings, _ = facts.pop("warnings"), facts.pop("files")
     for name, value in facts.items():
         shown = size(value) if name.endswith("_bytes") else value
         click.echo(f"{name.replace('_', ' ')}: {shown}")
