@@ -1,9 +1,8 @@
-"""GGUF: the family's tensors in llama.cpp's types, one after the other in one file."""
+"""GGUF: the family's tensors in llama.cpp's types."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,8 @@ from numpy.typing import NDArray
 
 from converter.architectures import Piece, TargetTensor
 from converter.errors import RecipeError
-from converter.execution.journal import Positions
-from converter.formats.gguf_header import aligned, write_header
-from converter.formats.layout import Format, Layout, Prepared
+from converter.formats.gguf_layout import lay_out_files
+from converter.formats.layout import Format, Prepared
 from converter.imatrix import ImportanceMatrix, combine, read_imatrix
 from converter.metadata import KeyValue, uint32
 from converter.model_card import general_key_values
@@ -36,27 +34,6 @@ if TYPE_CHECKING:
 LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16": "f16", "bfloat16": "bf16"}
 
 
-@dataclass(frozen=True)
-class GgufLayout(Layout):
-    """One file: header, then the tensors, each aligned.
-
-    Attributes:
-        arch: ``general.architecture``.
-    """
-
-    arch: str = ""
-
-    def write_headers(self, paths: Sequence[Path]) -> Positions:
-        (path,) = paths
-        position = write_header(path, self.arch, self.plan.metadata, self.plan.tensors)
-        positions: Positions = []
-        for planned in self.plan.tensors:
-            positions.append((position,))
-            position = aligned(position + planned.nbytes)
-        os.truncate(path, position)
-        return positions
-
-
 class Gguf(Format):
     """llama.cpp's container."""
 
@@ -68,7 +45,12 @@ class Gguf(Format):
         return find_method(name).name
 
     def prepare(self, model: OpenModel, request: Request) -> Prepared:
-        return (prepare_checkpoint if model.header is None else prepare_gguf)(model, request)
+        planned = (prepare_checkpoint if model.header is None else prepare_gguf)(model, request)
+        default = f"{model.name}-{self.find_method(request.method)}{self.suffix}"
+        output = Path(default if request.output is None or Path(request.output).is_dir() else request.output)
+        limits = request.split_max_size, request.split_max_tensors
+        layout = lay_out_files(planned.plan, planned.arch, output.name.removesuffix(self.suffix), *limits)
+        return Prepared(layout, planned.importance, (*planned.warnings, *oversized(layout.plan, limits[0])))
 
     def verify(
         self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
@@ -90,7 +72,36 @@ class Gguf(Format):
         )
 
 
-def prepare_checkpoint(model: OpenModel, request: Request) -> Prepared:
+@dataclass(frozen=True)
+class Planned:
+    """A plan of one file.
+
+    Attributes:
+        plan: its key-values and tensors.
+        arch: ``general.architecture``.
+        importance: weights of columns by target tensor.
+        warnings: what the user should know, one sentence each.
+    """
+
+    plan: Plan
+    arch: str
+    importance: Mapping[str, NDArray[np.float32]]
+    warnings: tuple[str, ...] = ()
+
+
+def oversized(plan: Plan, max_size: int | None) -> list[str]:
+    """A sentence where tensors exceed the size of a part on their own."""
+    larger = [planned for planned in plan.tensors if max_size and planned.nbytes > max_size]
+    if not larger:
+        return []
+    largest = max(larger, key=lambda planned: planned.nbytes)
+    return [
+        f"{len(larger)} of {len(plan.tensors)} tensors are larger than a part may be and have one of their own; "
+        f"{largest.target.name} has {largest.nbytes / 1e6:,.1f} MB"
+    ]
+
+
+def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     """Lay a checkpoint out: its family's tensors and key-values, its vocabulary, proved.
 
     Raises:
@@ -106,10 +117,10 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Prepared:
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
-    return Prepared(GgufLayout(plan, arch=family.arch), chosen.weights, (*family.warnings(), *warnings))
+    return Planned(plan, family.arch, chosen.weights, (*family.warnings(), *warnings))
 
 
-def prepare_gguf(model: OpenModel, request: Request) -> Prepared:
+def prepare_gguf(model: OpenModel, request: Request) -> Planned:
     """The same for a GGUF source, whose names, key-values and vocabulary stay as they are.
 
     Raises:
@@ -137,7 +148,7 @@ def prepare_gguf(model: OpenModel, request: Request) -> Prepared:
     ]
     renewed = {pair.key for pair in general}
     metadata = overrides.apply_to([*(pair for pair in chosen.own if pair.key not in renewed), *general])
-    return Prepared(GgufLayout(chosen.plan(metadata, model), arch=arch), chosen.weights)
+    return Planned(chosen.plan(metadata, model), arch, chosen.weights)
 
 
 @dataclass(frozen=True)

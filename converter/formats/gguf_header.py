@@ -21,19 +21,21 @@ def aligned(nbytes: int) -> int:
     return math.ceil(nbytes / ALIGNMENT) * ALIGNMENT
 
 
-def write_header(path: Path, arch: str, metadata: Iterable[KeyValue], tensors: Iterable[PlannedTensor]) -> int:
+def write_header(path: Path, arch: str | None, metadata: Iterable[KeyValue], tensors: Iterable[PlannedTensor]) -> int:
     """Write everything that comes before the tensors' data, replacing the file.
 
     Args:
         path: the file, created or truncated.
-        arch: ``general.architecture``.
+        arch: ``general.architecture``; None leaves it out, as in all parts of a model but the first.
         metadata: all other key-values, in order.
         tensors: those of this file, in order.
 
     Returns:
         Position of the data section, in bytes.
     """
-    writer = gguf.GGUFWriter(path=None, arch=arch)
+    writer = gguf.GGUFWriter(path=None, arch=arch or "")
+    if arch is None:
+        writer.kv_data[0].clear()
     for pair in metadata:
         writer.add_key_value(pair.key, pair.value, pair.type, pair.element)
     for planned in tensors:

@@ -1,0 +1,103 @@
+"""Where a GGUF's tensors lie: in one file, or in several as ``llama-gguf-split`` cuts one.
+
+Parts are filled in the order of the tensors. By size, a tensor that would make the padded tensors of a part exceed the
+limit begins the next part; by number, every so many tensors do. The first part has the model's key-values, all have
+those of the split. Source: ``tools/gguf-split/gguf-split.cpp`` of llama.cpp.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gguf import GGUFValueType
+
+from converter.checkpoints.gguf_parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name
+from converter.errors import UsageError
+from converter.execution.journal import Positions
+from converter.formats.gguf_header import aligned, write_header
+from converter.formats.layout import Layout
+from converter.metadata import KeyValue
+from converter.plan import Plan
+
+
+@dataclass(frozen=True)
+class GgufLayout(Layout):
+    """One file or several, each a header and then its tensors, each aligned.
+
+    Attributes:
+        arch: ``general.architecture``.
+    """
+
+    arch: str = ""
+
+    def write_headers(self, paths: Sequence[Path]) -> Positions:
+        positions: Positions = []
+        for number, path in enumerate(paths):
+            tensors = [planned for planned in self.plan.tensors if planned.file == number]
+            first = number == 0
+            metadata = [*(self.plan.metadata if first else ()), *self._split_keys(number)]
+            position = write_header(path, self.arch if first else None, metadata, tensors)
+            for planned in tensors:
+                positions.append((position,))
+                position = aligned(position + planned.nbytes)
+            os.truncate(path, position)
+        return positions
+
+    def _split_keys(self, number: int) -> list[KeyValue]:
+        """What a part says of the split, in llama-gguf-split's order."""
+        if not self.names:
+            return []
+        return [
+            KeyValue(NUMBER, number, GGUFValueType.UINT16),
+            KeyValue(TENSORS, len(self.plan.tensors), GGUFValueType.INT32),
+            KeyValue(COUNT, len(self.names), GGUFValueType.UINT16),
+        ]
+
+
+def lay_out_files(plan: Plan, arch: str, stem: str, max_size: int | None, max_tensors: int | None) -> GgufLayout:
+    """Cut a plan of one file into several where it exceeds a limit; what fits in one stays one file.
+
+    Args:
+        plan: of one file.
+        arch: ``general.architecture``.
+        stem: what the parts are called before their numbers.
+        max_size: bytes of a part's tensors at most; a tensor that is larger has a part of its own.
+        max_tensors: tensors of a part at most.
+
+    Raises:
+        UsageError: both limits are given, or there would be more parts than the format can number.
+    """
+    if max_size and max_tensors:
+        raise UsageError("split_max_size and split_max_tensors exclude each other; choose one of them")
+    files = parts_of([aligned(planned.nbytes) for planned in plan.tensors], max_size, max_tensors)
+    count = max(files, default=0) + 1
+    if count == 1:
+        return GgufLayout(plan, arch=arch)
+    if count > MAX_PARTS:
+        raise UsageError(f"the limit of a part makes {count} parts of this model, at most {MAX_PARTS} expected")
+    tensors = tuple(replace(planned, file=file) for planned, file in zip(plan.tensors, files, strict=True))
+    names = tuple(part_name(stem, number + 1, count) for number in range(count))
+    return GgufLayout(replace(plan, tensors=tensors), names, arch=arch)
+
+
+def parts_of(sizes: Sequence[int], max_size: int | None, max_tensors: int | None) -> list[int]:
+    """The number of the part that each tensor goes to.
+
+    Args:
+        sizes: of the tensors, padded, in bytes.
+        max_size: bytes of a part at most, if it has more than one tensor.
+        max_tensors: tensors of a part at most.
+    """
+    if max_tensors:
+        return [number // max_tensors for number in range(len(sizes))]
+    parts: list[int] = []
+    part = filled = 0
+    for size in sizes:
+        if max_size and filled and filled + size > max_size:
+            part, filled = part + 1, 0
+        filled += size
+        parts.append(part)
+    return parts
