@@ -21,13 +21,18 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, Storage, StoredView, unpickled
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
 from converter.checkpoints.source_file import SourceFile, quoted
 from converter.checkpoints.strided import StridedTensor, is_contiguous
 from converter.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training tools put the state dict, in a dict of other things."""
@@ -70,7 +75,7 @@ _SAVE = "save its state_dict() with a current PyTorch"
 def _archive(file: SourceFile) -> tuple[Any, _Place]:
     """Content and storages of a zip archive."""
     try:
-        with zipfile.ZipFile(_Stream(file)) as archive:
+        with zipfile.ZipFile(_Stream(file, file.size)) as archive:
             listed = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, struct.error, OverflowError, NotImplementedError) as error:
         raise _damaged(file, f"its zip directory cannot be read: {error}") from error
@@ -118,7 +123,7 @@ def _entry(file: SourceFile, entry: zipfile.ZipInfo) -> tuple[int, int]:
 
 def _legacy(file: SourceFile) -> tuple[Any, _Place]:
     """Content and storages of a file as written before PyTorch 1.6."""
-    stream = io.BytesIO(file.read_bytes(0, min(file.size, PICKLE_LIMIT)))
+    stream = _Stream(file, min(file.size, PICKLE_LIMIT))
     if (magic := unpickled(stream, str(file.path))) != LEGACY_MAGIC:
         kind = "a pickled number" if isinstance(magic, int) else f"a pickled {type(magic).__name__}"
         raise CheckpointError(f"{file.path}: is {kind}, no file of torch.save; {_SAVE}")
@@ -173,7 +178,8 @@ def _state_dict(content: Any, path: str) -> Mapping[str, StoredView]:
         members = holder.items() if isinstance(holder, dict) else ()
         if views := {name: value for name, value in members if isinstance(value, StoredView)}:
             return _plain(views, path)
-    raise CheckpointError(f"{path}: holds a {type(content).__name__} without tensors, expected a state dict; {_SAVE}")
+    kind = "tensor" if isinstance(content, StoredView) else type(content).__name__
+    raise CheckpointError(f"{path}: holds a {kind} where a dict of tensors by name is expected; {_SAVE}")
 
 
 def _plain(views: dict[Any, StoredView], path: str) -> dict[str, StoredView]:
@@ -215,12 +221,13 @@ def _damaged(file: SourceFile, what: str) -> CheckpointError:
     return CheckpointError(f"{file.path}: {what}; download it again")
 
 
-class _Stream(io.RawIOBase):
-    """A file as zipfile reads it: by position, and never much at a time."""
+class _Positioned(io.RawIOBase):
+    """A file read by position; it seems to end at ``end``."""
 
-    def __init__(self, file: SourceFile) -> None:
+    def __init__(self, file: SourceFile, end: int) -> None:
         super().__init__()
         self._file = file
+        self._end = end
         self._position = 0
 
     def seekable(self) -> bool:
@@ -229,21 +236,30 @@ class _Stream(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
         if start + offset < 0:
             raise ValueError("a position before the file's beginning")
         self._position = start + offset
         return self._position
 
-    def tell(self) -> int:
-        return self._position
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = np.frombuffer(memoryview(buffer), np.uint8)[: max(self._end - self._position, 0)]
+        self._file.read_into(self._position, target)
+        self._position += len(target)
+        return len(target)
 
-    def read(self, size: int | None = -1) -> bytes:
-        rest = max(self._file.size - self._position, 0)
-        count = rest if size is None or size < 0 else min(size, rest)
+
+class _Stream(io.BufferedReader):
+    """A stream of the beginning of a file that reads at most ``PICKLE_LIMIT`` bytes at once."""
+
+    def __init__(self, file: SourceFile, end: int) -> None:
+        super().__init__(_Positioned(file, end))
+        self._end = end
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # The memory for all of them would be taken before the first is read.
+        count = self._end - self.tell() if size is None or size < 0 else size
         if count > PICKLE_LIMIT:
             raise ValueError(f"{count} bytes of it")
-        content = self._file.read_bytes(self._position, count)
-        self._position += count
-        return content
+        return super().read(max(count, 0))
