@@ -1,0 +1,106 @@
+"""``convert ollama MODEL NAME``: give a GGUF to a running Ollama server."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from converter.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from converter.ollama.modelfile import Modelfile
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--host", metavar="URL", help="The server.  [default: OLLAMA_HOST, or this machine's port 11434]")
+@click.option("--modelfile", metavar="FILE", type=click.Path(path_type=Path), help="Take all but FROM from this file.")
+@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), help="The checkpoint that MODEL is made of.")
+@click.option("--adapter", metavar="FILE", type=click.Path(path_type=Path), help="A GGUF with a LoRA adapter for it.")
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.pass_context
+def ollama(
+    context: click.Context,
+    model: Path,
+    name: str,
+    host: str | None,
+    modelfile: Path | None,
+    source: Path | None,
+    adapter: Path | None,
+    quiet: bool,
+) -> None:
+    """Make MODEL, a GGUF file or one of its parts, a model of a running Ollama server, named NAME.
+
+    \b
+        convert ollama my-model-q4_0.gguf my-model
+
+    Its template, stops and license are those of the GGUF; with --source, the checkpoint's own sampling and the text
+    of its license come with them. What the server has already is not sent again.
+    """
+    above = context.parent.params if context.parent is not None else {}
+    run(model, name, host, modelfile, source, adapter, quiet=quiet or above.get("quiet", False))
+
+
+def run(
+    model: Path,
+    name: str,
+    host: str | None,
+    modelfile: Path | None,
+    source: Path | None,
+    adapter: Path | None,
+    *,
+    quiet: bool,
+) -> None:
+    """Describe, post with a bar in bytes, and say how to run it."""
+    from tqdm import tqdm
+
+    from converter.checkpoints.gguf_parts import open_parts
+    from converter.ollama.server import check_name, post
+
+    check_name(name)
+    files = [part.file.path for part in open_parts(model)]
+    description = _described(model, modelfile, source)
+    if adapter is None and description.adapter and modelfile is not None:
+        adapter = modelfile.parent / description.adapter
+    bar: tqdm[Any] | None = None
+    doing = ""
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal bar, doing
+        if what != doing:
+            if bar is not None:
+                bar.close()
+            bar = tqdm(
+                total=total or None, desc=what, unit="B", unit_scale=True, dynamic_ncols=True, file=sys.stderr,
+                disable=quiet or not total,
+            )  # fmt: skip
+            doing = what
+        if bar is not None:
+            bar.update(done - bar.n)
+
+    try:
+        posted = post(name, description, files, adapter=adapter, host=host, progress=show)
+    finally:
+        if bar is not None:
+            bar.close()
+    if not quiet:
+        known = f", {posted.known / 1e6:.1f} MB were there already" if posted.known else ""
+        click.echo(f"{posted.host} (Ollama {posted.version}) has {name}: {posted.sent / 1e6:.1f} MB sent{known}")
+        click.echo(f"ollama run {name}")
+
+
+def _described(model: Path, modelfile: Path | None, source: Path | None) -> Modelfile:
+    from converter.ollama import describe
+    from converter.ollama.modelfile import read_modelfile
+
+    if modelfile is None:
+        return describe(model, source)
+    try:
+        return read_modelfile(modelfile.read_text(encoding="utf-8"), str(modelfile))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise CheckpointError(f"{modelfile}: cannot be read: {reason}") from None
