@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from converter.errors import UsageError
+from converter.outputs import parse_size
 
 if TYPE_CHECKING:
     from converter.recipes import Overrides
@@ -88,26 +89,51 @@ class Configuration(Section):
     """A conversion as a file.
 
     Attributes:
-        model: directory of the checkpoint and how to read it.
+        model: which model, and how to read it.
         method: a name of ``convert methods``.
-        output_path: the file to write, or a directory for it.
-        output_format: the container.
-        batch_size: windows of text at a time in a full verification.
-        verbose: print every tensor, and tracebacks.
-        imatrix: importance matrices, added up.
-        calibrate: texts to measure an importance matrix on first.
+        output_path: the file or directory to write.
         recipe: what to decide instead of the method.
+        verbose: print every tensor, and tracebacks.
+        others: as in :class:`converter.request.Request`.
     """
 
     model: ModelSection
     method: str
     output_path: str | None = None
     output_format: Literal["gguf", "safetensors", "pytorch"] = "gguf"
-    batch_size: PositiveInt = 1
-    verbose: bool = False
+    adapters: list[str] = Field(default_factory=list)
+    pre: str | None = None
     imatrix: list[str] = Field(default_factory=list)
     calibrate: list[str] = Field(default_factory=list)
     recipe: Recipe = Field(default_factory=Recipe)
+    allow_requantize: bool = False
+    split_max_size: int | str | None = None
+    split_max_tensors: PositiveInt | None = None
+    modelfile: bool = False
+    push_to_hub: str | None = None
+    verify: Literal["none", "load", "full"] = "load"
+    batch_size: PositiveInt = 1
+    stream: bool = False
+    overwrite: bool = False
+    force: bool = False
+    catalogue: str | None = None
+    verbose: bool = False
+
+    def choices(self) -> dict[str, Any]:
+        """Arguments of ``converter.convert`` by name, but for the recipe and the model's ``model_kwargs``.
+
+        Raises:
+            UsageError: ``split_max_size`` is no size.
+        """
+        said = self.model_dump(exclude={"model", "output_path", "recipe", "batch_size", "verbose"})
+        size = None if self.split_max_size is None else parse_size(self.split_max_size)
+        return {
+            **said,
+            "model": self.model.model_name,
+            "tokenizer": self.model.tokenizer_name,
+            "output": self.output_path,
+            "split_max_size": size,
+        }
 
 
 def read_configuration(path: Path) -> Configuration:
@@ -117,11 +143,11 @@ def read_configuration(path: Path) -> Configuration:
         UsageError: the file is missing or no YAML mapping; a key or a value is unknown (with the nearest valid one),
             missing or of the wrong kind, each with its place in the file.
     """
-    from converter.recipes import find_method
+    from converter.formats import find_format
 
     configuration = read_section(path, Configuration)
     try:
-        find_method(configuration.method)
+        find_format(configuration.output_format).find_method(configuration.method)
     except UsageError as error:
         raise UsageError(f"{path}: method: {error}") from None
     return configuration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from converter.errors import ConversionError, OutputError, UsageError, VerificationError
@@ -28,14 +29,18 @@ SUFFIX_FORMATS = {
 
 
 class Conversion:
-    """What becomes of one request: :meth:`prepare`, :meth:`begin`, the tiles of its ``job``, :meth:`complete`.
+    """What becomes of one request: :meth:`prepare`, :meth:`begin`, the tiles of its ``job``, :meth:`verify`.
 
     Args:
         request: what is asked for.
         name: what the output is called after where the request doesn't say.
 
+    Attributes:
+        request: with the very path to write as its ``output``.
+        notes: what the user should know beside what the plan tells.
+
     Raises:
-        ConversionError: a choice or an output that is refused before any work.
+        UsageError: the format has no such method, or the output's name says another format.
     """
 
     prepared: Prepared
@@ -47,14 +52,41 @@ class Conversion:
         self.format = find_format(request.output_format)
         self.method = self.format.find_method(request.method)
         self.output = self._place(f"{name}-{self.method}{self.format.suffix}")
-        check_output(self.output, overwrite=self.replaces, directory=self.format.directory)
+        self.request = replace(request, output=self.output)
         self.seconds: dict[str, float] = {}
         self.resumed = False
+        self.notes: list[str] = []
+        if request.modelfile and self.format.name != "gguf":
+            raise UsageError(f"a Modelfile is for GGUF files, the format is {self.format.name}; leave --modelfile away")
+
+    def check_output(self) -> None:
+        """Refuse an output that cannot or must not be written; OutputError."""
+        check_output(self.output, overwrite=self.replaces, directory=self.format.directory)
+        if self.request.modelfile:
+            check_output(self.modelfile, overwrite=self.replaces)
+
+    @property
+    def modelfile(self) -> Path:
+        """Where Ollama's Modelfile goes."""
+        return self.output.with_name(f"{self.output.name.removesuffix('.gguf')}.Modelfile")
+
+    def write_modelfile(self, gguf: Path, source: Path) -> None:
+        """Write the Modelfile of a finished GGUF.
+
+        Raises:
+            ConversionError: what it says cannot be read from the GGUF or the checkpoint.
+        """
+        from converter.ollama import modelfile
+
+        text = modelfile(gguf, directory=source if source.is_dir() else None)
+        part = self.modelfile.with_name(f"{self.modelfile.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.modelfile)
 
     @property
     def replaces(self) -> bool:
         """Whether an existing output is no obstacle."""
-        return self.request.overwrite or self.request.dry_run
+        return self.request.overwrite or self.request.force or self.request.dry_run
 
     def _place(self, default: str) -> Path:
         """The path given, or a default name in the directory given or here."""
@@ -72,7 +104,6 @@ class Conversion:
 
     def prepare(self, model: OpenModel) -> None:
         """Plan the output; ConversionError where it cannot be made."""
-        started = time.perf_counter()
         self.prepared = self.format.prepare(model, self.request)
         inputs = [file.path for file in model.checkpoint.files]
         layout = self.prepared.layout
@@ -84,7 +115,6 @@ class Conversion:
                 output.samefile(path) or output.resolve() in path.resolve().parents for path in inputs if path.exists()
             ):
                 raise OutputError(f"{output}: is a file of the source; choose another --output")
-        self.seconds["read"] = time.perf_counter() - started
 
     def planned(self, model: OpenModel) -> Result:
         """What would be made."""
@@ -100,7 +130,7 @@ class Conversion:
             tensor_shapes={planned.target.name: planned.target.shape for planned in plan.tensors},
             seconds=self.seconds,
             output_format=self.format.name,
-            warnings=self.prepared.warnings,
+            warnings=(*self.prepared.warnings, *self.notes),
         )
 
     def begin(self, stack: ExitStack) -> None:
@@ -122,6 +152,15 @@ class Conversion:
         """Remove the unfinished output, unless the same command can go on with it."""
         if not isinstance(error, OutputError) and hasattr(self, "unfinished"):
             self.unfinished.discard()
+
+    @property
+    def files(self) -> dict[Path, Path]:
+        """The final path of each file of the output by its unfinished one."""
+        unfinished = self.unfinished
+        if not self.prepared.layout.gathered:
+            return dict(zip(unfinished.files, unfinished.outputs, strict=True))
+        found = (path for path in sorted(unfinished.path.rglob("*")) if path.is_file())
+        return {path: self.output / path.relative_to(unfinished.path) for path in found}
 
     def verify(self, model: OpenModel, tell: Callable[[str], None]) -> Verification | None:
         """Verify the output while it still has its unfinished name.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import gguf
@@ -14,7 +16,7 @@ from converter.metadata import KeyValue
 
 
 def general_key_values(
-    directory: Path, arch: str, targets: Sequence[TargetTensor], file_type: gguf.LlamaFileType
+    directory: Path, name: str, arch: str, targets: Sequence[TargetTensor], file_type: gguf.LlamaFileType
 ) -> list[KeyValue]:
     """The general section of the header, as llama.cpp's own converter words it.
 
@@ -23,6 +25,7 @@ def general_key_values(
 
     Args:
         directory: the checkpoint.
+        name: what it is called; its directory's name may be a digest.
         arch: llama.cpp's architecture.
         targets: all tensors, counted for the size label.
         file_type: ``general.file_type``.
@@ -32,12 +35,13 @@ def general_key_values(
         writer.add_tensor_info(target.name, target.shape, np.dtype(np.float32), 4 * target.elements)
     total, shared, expert, expert_count = writer.get_total_parameter_count()
     try:
-        metadata = gguf.Metadata.load(None, directory, None, total)
+        with named(directory, name) as path:
+            metadata = gguf.Metadata.load(None, path, None, total)
     except Exception as error:
         # The card is free text by strangers and decides nothing about the weights; a bad one costs its facts only.
         logging.getLogger(__name__).warning("the model card cannot be read (%s); general.* holds the name only", error)
         metadata = gguf.Metadata()
-    metadata.name = metadata.name or directory.resolve().name
+    metadata.name = metadata.name or name
     if metadata.size_label is None:
         metadata.size_label = gguf.size_label(total, shared, expert, expert_count)
     writer.add_type(gguf.GGUFType.MODEL)
@@ -49,3 +53,15 @@ def general_key_values(
         for key, value in writer.kv_data[0].items()
         if key != gguf.Keys.General.ARCHITECTURE
     ]
+
+
+@contextmanager
+def named(directory: Path, name: str) -> Iterator[Path]:
+    """A path to the directory that ends with the model's name, from which ``gguf.Metadata`` reads facts."""
+    if directory.resolve().name == name:
+        yield directory
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / name
+        link.symlink_to(directory.resolve())
+        yield link

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,13 @@ from converter.checkpoints import Checkpoint, open_checkpoint
 from converter.checkpoints.gguf import open_gguf_checkpoint
 from converter.checkpoints.gguf_header import GgufHeader
 from converter.checkpoints.gguf_parts import find_gguf
+from converter.errors import UsageError
+from converter.result import Progress
 
 if TYPE_CHECKING:
     from converter.architectures import Family, TargetTensor
     from converter.request import Request
+    from converter.sources import Source
     from converter.vocabs import Vocabulary
 
 
@@ -29,14 +33,18 @@ class OpenModel:
         name: what outputs are called after.
         tokenizer: directory of the tokenizer's files.
         checkpoint: the open source, adapters merged.
+        origin: what it is, wherever it lies.
         header: the header of a GGUF source.
+        adapters: directories of the adapters that are merged.
     """
 
     path: Path
     name: str
     tokenizer: Path
     checkpoint: Checkpoint
+    origin: str
     header: GgufHeader | None = None
+    adapters: tuple[Path, ...] = ()
     _vocabularies: dict[tuple[str | None, str, bool], tuple[Vocabulary, list[str]]] = field(default_factory=dict)
 
     @property
@@ -107,25 +115,81 @@ class OpenModel:
         self.checkpoint.close()
 
 
-def open_model(request: Request, tell: Callable[[str], None]) -> OpenModel:
-    """Open the model of a request.
+@dataclass(frozen=True)
+class Located:
+    """Where the files of a request lie, once they are on this machine or known to be readable from elsewhere.
+
+    Attributes:
+        source: the model.
+        tokenizer: directory of the tokenizer's files; None for the model's own.
+        adapters: directories of the adapters.
+    """
+
+    source: Source
+    tokenizer: Path | None
+    adapters: tuple[Path, ...]
+
+
+def locate(request: Request, stack: ExitStack, tell: Callable[[Progress], None]) -> Located:
+    """Bring the files of a request here, as far as they have to be.
 
     Args:
         request: only ``model``, ``tokenizer``, ``adapters`` and ``stream`` count.
-        tell: called with each step.
+        stack: removes at its end what was brought here for now.
+        tell: told of downloads.
 
     Raises:
-        CheckpointError: it is not there, damaged, or no model.
+        CheckpointError: something cannot be found, read or stored.
+        UsageError: an address that is none.
     """
-    path = Path(request.model)
-    tell(str(path))
-    tokenizer = Path(request.tokenizer or path)
-    if (file := find_gguf(path)) is not None:
-        header, checkpoint = open_gguf_checkpoint(file)
-        return OpenModel(file, file.name.removesuffix(".gguf"), tokenizer, checkpoint, header)
-    return OpenModel(path, path.resolve().name, tokenizer, open_checkpoint(path))
+    from converter.sources import open_source
+
+    def find(model: str | Path, *, stream: bool = False, weights: bool = True) -> Source:
+        source = open_source(
+            model, stream=stream, weights=weights,
+            progress=lambda item, done, total: tell(Progress("fetch", done, total, item)),
+        )  # fmt: skip
+        return stack.enter_context(source)
+
+    return Located(
+        find(request.model, stream=request.stream),
+        None if request.tokenizer is None else find(request.tokenizer, weights=False).path,
+        tuple(find(adapter).path for adapter in request.adapters),
+    )
+
+
+def open_model(located: Located) -> OpenModel:
+    """Open a model, its adapters merged.
+
+    Raises:
+        CheckpointError: it is not there, damaged, or no model; or an adapter doesn't fit it.
+        UsageError: adapters for a GGUF.
+    """
+    source, tokenizer = located.source, located.tokenizer or located.source.path
+    if (file := find_gguf(source.path, source.elsewhere)) is not None:
+        if located.adapters:
+            raise UsageError(
+                f"{source.model}: is a GGUF, into which adapters are not merged; give --model the checkpoint that it "
+                "was made of, or use convert adapter"
+            )
+        header, checkpoint = open_gguf_checkpoint(file, source.elsewhere)
+        return OpenModel(file, source.name, tokenizer, checkpoint, source.origin, header)
+    checkpoint = open_checkpoint(source.path, source.elsewhere)
+    if located.adapters:
+        from converter.adapters import adapt
+
+        checkpoint = adapt(checkpoint, located.adapters)
+    return OpenModel(source.path, source.name, tokenizer, checkpoint, source.origin, adapters=located.adapters)
 
 
 def output_name(model: str | Path) -> str:
     """What the outputs of a model are called after."""
-    return Path(model).resolve().name.removesuffix(".gguf")
+    from converter.sources.address import HubAddress, Url, address_of
+    from converter.sources.selection import stem
+
+    address = address_of(model)
+    if isinstance(address, HubAddress):
+        return stem(Path(address.file or address.repo).name)
+    if isinstance(address, Url):
+        return stem(address.url.rstrip("/").rpartition("/")[2])
+    return stem(address.resolve().name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from converter.errors import OutputError
+from converter.errors import OutputError, UsageError
+
+#: Decimal units, as llama.cpp's splitting tool has them.
+UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
 def check_output(path: Path, *, overwrite: bool, directory: bool = False) -> None:
@@ -33,3 +37,15 @@ def nbytes_of(path: Path) -> int:
     """Bytes of a file, or of all files in a directory."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def parse_size(text: str | int) -> int:
+    """A number of bytes from ``500M``, ``4G`` or digits.
+
+    Raises:
+        UsageError: it is none.
+    """
+    match = re.fullmatch(r"([0-9]{1,15})([KMG]?)", str(text).upper())
+    if match is None or not int(match[1]):
+        raise UsageError(f"{text!r} is not a size such as 500M or 4G")
+    return int(match[1]) * UNITS[match[2]]

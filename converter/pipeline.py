@@ -6,18 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from converter.errors import ConversionError
-from converter.outputs import nbytes_of
 from converter.request import Request
 from converter.result import Progress, Result
 
 if TYPE_CHECKING:
+    from converter.catalogue import Bookkeeping, RequestKey
     from converter.conversion import Conversion
-    from converter.opening import OpenModel
+    from converter.opening import Located, OpenModel
 
 __all__ = ["Progress", "Request", "Result", "convert", "convert_together"]
 
@@ -92,8 +92,10 @@ def convert_together(
     conversions: dict[int, Conversion] = {}
     with ExitStack() as stack:
         run = Together(requests, conversions, stack, tell)
-        for step in (run.check, run.open, run.prepare):
-            still_going(step)
+        still_going(run.check)
+        still_going(run.locate)
+        still_going(lambda number: settle([number], known) if (known := run.known(number)) else None)
+        still_going(run.prepare)
         still_going(lambda number: settle([number], run.planned(number)) if requests[number].dry_run else None)
         still_going(run.begin)
         for group in run.groups(number for number in range(len(requests)) if number not in outcomes):
@@ -129,49 +131,102 @@ class Together:
         self.stack = stack
         self.tell = tell
         self.threads = max((request.threads or 0 for request in requests), default=0) or available_threads()
-        self.read_seconds = 0.0
-        self.write_seconds: dict[int, float] = {}
-        self._model: OpenModel | ConversionError | None = None
+        self.keys: dict[int, RequestKey] = {}
+        self._started = time.perf_counter()
+        self._located: Located | None = None
+        self._model: OpenModel | None = None
+        self._failure: ConversionError | None = None
+        self._books: dict[Path | None, Bookkeeping] = {}
 
     def check(self, number: int) -> None:
-        """Refuse choices and outputs before any work."""
+        """Refuse choices and outputs before any work; an output that the catalogue knows may be the one asked for."""
         from converter.conversion import Conversion
         from converter.opening import output_name
 
         request = self.requests[number]
-        self.conversions[number] = Conversion(request, output_name(request.model))
+        conversion = self.conversions[number] = Conversion(request, output_name(request.model))
+        if request.dry_run or not self.books(conversion).knows(conversion.output):
+            conversion.check_output()
+
+    def books(self, conversion: Conversion) -> Bookkeeping:
+        """The catalogue that a conversion is recorded in."""
+        from converter.catalogue import Bookkeeping, default_catalogue
+
+        given = conversion.request.catalogue
+        path = default_catalogue(conversion.output) if given is None else Path(given) if str(given) else None
+        if conversion.request.dry_run or not conversion.output.parent.is_dir():
+            path = None
+        if path not in self._books:
+            self._books[path] = self.stack.enter_context(Bookkeeping(path, conversion.notes.append))
+        return self._books[path]
+
+    def once(self, step: Callable[[], None]) -> None:
+        """Take a step that all requests share; its failure is that of all of them."""
+        if self._failure is None:
+            try:
+                step()
+            except ConversionError as error:
+                self._failure = error
+        if self._failure is not None:
+            raise self._failure
+
+    def locate(self, number: int) -> None:
+        """Bring the source's files here as far as they have to be, once."""
+        from converter.opening import locate
+
+        def step() -> None:
+            self._located = self._located or locate(self.requests[number], self.stack, self.tell)
+
+        self.once(step)
+
+    def known(self, number: int) -> Result | None:
+        """The result of an identical conversion whose output is still there, by the catalogue."""
+        from converter.catalogue import Source, input_files, key_of
+
+        assert self._located is not None
+        located, conversion = self._located, self.conversions[number]
+        source = Source(
+            located.source.origin,
+            located.source.name,
+            input_files(located.source.path),
+            {name: f"{at.identity.size}-{at.identity.mtime_ns}" for name, at in located.source.elsewhere.items()},
+        )
+        choices = {field.name: getattr(conversion.request, field.name) for field in fields(Request)}
+        places = {"tokenizer": located.tokenizer, "adapters": located.adapters, "method": conversion.method}
+        self.keys[number] = key_of(choices | places, source, conversion.output)
+        record = None if conversion.request.force else self.books(conversion).answer(self.keys[number])
+        if record is None:
+            conversion.check_output()
+            return None
+        return self.follow_up(number, replace(record.result(), known=True, output_format=record.format))
 
     def open(self, number: int) -> None:
         """Open the model, once; and measure an importance matrix first where that is asked for."""
-        request = self.requests[number]
-        if self._model is None:
-            from converter.opening import open_model
+        from converter.opening import open_model
 
-            started = time.perf_counter()
-            try:
-                self._model = self.stack.enter_context(
-                    open_model(request, lambda item: self.tell(Progress("read", item=item)))
-                )
-            except ConversionError as error:
-                self._model = error
-            self.read_seconds = time.perf_counter() - started
-        if isinstance(self._model, ConversionError):
-            raise self._model
+        def step() -> None:
+            assert self._located is not None
+            if self._model is None:
+                self.tell(Progress("read", item=self._located.source.model))
+                self._model = self.stack.enter_context(open_model(self._located))
+
+        self.once(step)
+        conversion = self.conversions[number]
+        request = conversion.request
         if request.calibrate and not request.dry_run:
-            conversion = self.conversions[number]
             measured = calibrated(self.model, request, conversion.output, self.tell)
             conversion.request = replace(request, imatrix=[*request.imatrix, measured])
 
     @property
     def model(self) -> OpenModel:
         assert self._model is not None
-        assert not isinstance(self._model, ConversionError)
         return self._model
 
     def prepare(self, number: int) -> None:
         """Plan the output."""
+        self.open(number)
         self.conversions[number].prepare(self.model)
-        self.conversions[number].seconds["read"] += self.read_seconds
+        self.conversions[number].seconds["read"] = time.perf_counter() - self._started
 
     def planned(self, number: int) -> Result:
         """What a dry run tells."""
@@ -216,21 +271,33 @@ class Together:
             self.conversions[number].seconds["write"] = time.perf_counter() - started
 
     def complete(self, number: int) -> Result:
-        """Verify a written output and give it its final name."""
+        """Verify a written output, record it and give it its final name."""
         conversion = self.conversions[number]
         if conversion.job.failure is not None:
             raise conversion.job.failure
-        verification = conversion.verify(self.model, lambda item: self.tell(Progress("verify", item=item)))
+        books, key, files = self.books(conversion), self.keys[number], conversion.files
+        with books.hashing(key, files) as hashing:
+            verification = conversion.verify(self.model, lambda item: self.tell(Progress("verify", item=item)))
+            outputs = conversion.unfinished.outputs
+            result = replace(
+                conversion.planned(self.model),
+                output=outputs[0],
+                output_bytes=sum(path.stat().st_size for path in files),
+                files=tuple(outputs),
+                resumed=conversion.resumed,
+                verification=verification,
+            )
+            books.record(key, result, hashing, files)
         conversion.unfinished.finish()
-        files = tuple(conversion.unfinished.outputs)
-        return replace(
-            conversion.planned(self.model),
-            output=files[0],
-            output_bytes=sum(nbytes_of(path) for path in files),
-            files=files,
-            resumed=conversion.resumed,
-            verification=verification,
-        )
+        return self.follow_up(number, replace(result, warnings=(*conversion.prepared.warnings, *conversion.notes)))
+
+    def follow_up(self, number: int, result: Result) -> Result:
+        """What is asked for beside the output."""
+        conversion = self.conversions[number]
+        assert self._located is not None
+        if conversion.request.modelfile:
+            conversion.write_modelfile(result.output, self._located.source.path)
+        return result
 
 
 def calibrated(model: OpenModel, request: Request, output: Path, tell: Callable[[Progress], None]) -> Path:

@@ -29,11 +29,15 @@ class Bookkeeping:
     """
 
     def __init__(self, path: Path | None, warn: Callable[[str], None]) -> None:
+        self._path = path
         self._warn = warn
         self._catalogue: Catalogue | None = None
-        if path is not None:
-            with self._unspoilt():
-                self._catalogue = Catalogue(path)
+
+    def _open(self, *, make: bool) -> Catalogue | None:
+        """The catalogue; None where there is none and none is to be made."""
+        if self._catalogue is None and self._path is not None and (make or self._path.exists()):
+            self._catalogue = Catalogue(self._path)
+        return self._catalogue
 
     def __enter__(self) -> Self:
         return self
@@ -54,20 +58,21 @@ class Bookkeeping:
             yield
         except (CatalogueError, HashingError) as error:
             self.close()
+            self._path = None
             self._warn(f"this conversion is not in the catalogue: {error}")
 
     def knows(self, output: Path) -> bool:
         """Whether an output of this path was recorded."""
         with self._unspoilt():
-            if self._catalogue is not None:
-                return self._catalogue.get(output) is not None
+            if catalogue := self._open(make=False):
+                return catalogue.get(output) is not None
         return False
 
     def answer(self, key: RequestKey) -> Record | None:
         """The result of an identical request, where it is still there; None without one."""
         with self._unspoilt():
-            if self._catalogue is not None:
-                return self._catalogue.find(key)
+            if catalogue := self._open(make=False):
+                return catalogue.find(key)
         return None
 
     def hashing(self, key: RequestKey, outputs: Iterable[Path]) -> Hashing:
@@ -78,8 +83,8 @@ class Bookkeeping:
             outputs: the output's complete files, under the names that they have now.
         """
         with self._unspoilt():
-            if self._catalogue is not None:
-                return self._catalogue.hashing([*key.source.files, *outputs])
+            if catalogue := self._open(make=True):
+                return catalogue.hashing([*key.source.files, *outputs])
         return Hashing((), {})
 
     def record(self, key: RequestKey, result: Result, hashing: Hashing, outputs: Mapping[Path, Path]) -> None:

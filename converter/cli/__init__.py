@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from converter.cli.group import ConvertGroup
+from converter.cli.parameters import ByteSize
 from converter.errors import ConversionError
 
 
@@ -20,12 +21,17 @@ from converter.errors import ConversionError
 )
 @click.option(
     "--model",
-    metavar="DIR",
-    help="Checkpoint directory (config.json, *.safetensors, the tokenizer's files), or a GGUF file.",
+    metavar="MODEL",
+    help="Checkpoint directory, GGUF file, Hub id (ORG/NAME[@REVISION]) or URL (s3://, gs://, hf://).",
 )
+@click.option("--adapter", "adapters", metavar="DIR", multiple=True, help="LoRA adapter to merge; may be repeated.")
+@click.option("--stream", is_flag=True, help="Read the Hub's weights by ranges while converting; store none of them.")
 @click.option("--method", metavar="NAME", help="How to store the weights, e.g. q4_0 or q8_0; see: convert methods.")
 @click.option(
-    "--output", metavar="PATH", help="File to write, or a directory for it.  [default: MODEL-METHOD.gguf here]"
+    "--output",
+    metavar="PATH",
+    help="What to write: a GGUF file, or a directory for it; for other formats the model's directory; or a URL.  "
+    "[default: MODEL-METHOD.gguf here]",
 )
 @click.option(
     "--format",
@@ -33,6 +39,12 @@ from converter.errors import ConversionError
     type=click.Choice(["gguf", "safetensors", "pytorch"]),
     help="Container.  [default: gguf]",
 )
+@click.option("--split-max-size", type=ByteSize(), help="Bytes of a file at most: the output in parts, e.g. 4G, 500M.")
+@click.option(
+    "--split-max-tensors", type=click.IntRange(1), help="Tensors of a GGUF file at most: the output in parts."
+)
+@click.option("--modelfile", is_flag=True, help="Write Ollama's Modelfile beside the GGUF.")
+@click.option("--push-to-hub", metavar="ORG/NAME", help="Upload the output to this repository, with a model card.")
 @click.option("--config", metavar="FILE", help="The same run as YAML; options given here override it.")
 @click.option("--tokenizer", metavar="DIR", help="Tokenizer's files, where they are not in the model's directory.")
 @click.option("--pre", metavar="NAME", help="llama.cpp's pre-tokenizer, overriding the one derived and proved.")
@@ -54,13 +66,18 @@ from converter.errors import ConversionError
 @click.option(
     "--verify",
     type=click.Choice(["none", "load", "full"]),
-    default="load",
-    show_default=True,
-    help="Check the file: llama.cpp loads it, tokenizes like the source and generates; full also compares logits.",
+    help="Check the output: it is loaded, tokenizes like the source and generates; full also compares logits.  "
+    "[default: load]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--catalogue", metavar="FILE", help="Where results are recorded.  [default: catalogue.sqlite beside the output]"
+)
+@click.option("--no-catalogue", is_flag=True, help="Record nothing.")
+@click.option("--force", is_flag=True, help="Convert even if the catalogue knows this very output; replaces it.")
 @click.option("--verbose", "-v", is_flag=True, help="Print every tensor; on failure, a traceback.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--log-json", is_flag=True, help="Tell of each step on standard error as a line of JSON.")
 @click.version_option(package_name="converter", prog_name="convert")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from converter.errors import UsageError
+from converter.errors import ConversionError, UsageError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -19,61 +18,68 @@ if TYPE_CHECKING:
 
 def run(**options: Any) -> None:
     """Convert as the options and the configuration file say, and print what was made."""
+    from converter.logs import ProgressLog, configure_logs, event, log_result
+
     settings, verbose = merge(options)
-    quiet = options["quiet"]
-    logging.basicConfig(
-        format="convert: %(message)s", level=logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-    )
-    logging.getLogger("gguf").setLevel(logging.WARNING)
+    quiet, as_json = options["quiet"], options["log_json"]
+    configure_logs(json=as_json, verbose=verbose, quiet=quiet)
     from converter.pipeline import convert
 
-    bar = Bar(hidden=quiet)
+    bar = Bar(hidden=quiet or as_json)
+    show = ProgressLog().show if as_json else bar.show
     try:
-        result = convert(**settings, progress=bar.show)
+        if as_json:
+            asked = {name: str(settings[name]) for name in ("model", "method", "output")}
+            event("started", f"{settings['method']} of {settings['model']}", **asked)
+        result = convert(**settings, progress=show)
+    except ConversionError as error:
+        if as_json:
+            event("failed", str(error), error=type(error).__name__, exit_code=error.exit_code)
+            raise SystemExit(error.exit_code) from error
+        raise
     finally:
         bar.close()
-    for warning in result.warnings:
-        click.echo(f"convert: warning: {warning}", err=True)
+    if as_json:
+        log_result(result)
+    else:
+        for warning in result.warnings:
+            click.echo(f"convert: warning: {warning}", err=True)
     if not quiet:
         if settings["dry_run"] or verbose:
             print_tensors(result)
         print_summary(result, dry_run=settings["dry_run"])
 
 
+#: Options that are arguments of ``converter.convert`` as they are, and may be left to the configuration file.
+FILE_FIRST = (
+    "model", "method", "output", "output_format", "tokenizer", "adapters", "pre", "imatrix", "calibrate", "verify",
+    "split_max_size", "split_max_tensors", "push_to_hub", "catalogue",
+)  # fmt: skip
+#: Switches: on where either says so.
+SWITCHES = ("stream", "modelfile", "allow_requantize", "overwrite", "force")
+
+
 def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Arguments of ``converter.convert`` from the command line, the configuration behind it; and ``verbose``."""
     from converter.config import Recipe, read_configuration, read_recipe
 
-    settings = {
-        "model": options["model"],
-        "method": options["method"],
-        "output": options["output"],
-        "output_format": options["output_format"],
-        "tokenizer": options["tokenizer"],
-        "imatrix": options["imatrix"],
-        "calibrate": options["calibrate"],
-        **{name: options[name] for name in ("pre", "threads", "dry_run", "verify", "overwrite", "allow_requantize")},
-    }
+    settings = {name: options[name] for name in (*FILE_FIRST, *SWITCHES, "threads", "dry_run")}
     verbose, recipe = options["verbose"], Recipe()
     if options["config"] is not None:
         file = read_configuration(Path(options["config"]))
         verbose = verbose or file.verbose
-        behind = {
-            "model": file.model.model_name,
-            "method": file.method,
-            "output": file.output_path,
-            "output_format": file.output_format,
-            "tokenizer": file.model.tokenizer_name,
-            "imatrix": file.imatrix,
-            "calibrate": file.calibrate,
-        }
-        settings |= {name: value for name, value in behind.items() if settings[name] in (None, ())}
+        behind = file.choices()
+        settings |= {name: behind[name] for name in FILE_FIRST if settings[name] in (None, ())}
+        settings |= {name: settings[name] or behind[name] for name in SWITCHES}
         recipe = file.recipe
         settings |= dict(file.model.model_kwargs) | {"batch_size": file.batch_size}
     for name in ("model", "method"):
         if settings[name] is None:
             raise UsageError(f"--{name} is missing; convert --help shows an example")
     settings["output_format"] = settings["output_format"] or "gguf"
+    settings["verify"] = settings["verify"] or "load"
+    if options["no_catalogue"]:
+        settings["catalogue"] = ""
     if options["recipe"] is not None:
         recipe = read_recipe(Path(options["recipe"]))
     settings["overrides"] = recipe.overrides(options)
@@ -81,9 +87,16 @@ def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
 
 #: Unit of each stage that is measured.
-UNITS = {"write": "B", "calibrate": " tokens"}
+UNITS = {"fetch": "B", "write": "B", "calibrate": " tokens", "deliver": "B"}
 #: What a step of the other stages is introduced with.
-STEPS = {"read": "reading ", "calibrate": "calibrating: ", "verify": "verifying: "}
+STEPS = {
+    "fetch": "fetching ",
+    "read": "reading ",
+    "write": "writing ",
+    "calibrate": "calibrating: ",
+    "verify": "verifying: ",
+    "deliver": "delivering ",
+}
 
 
 class Bar:
@@ -133,6 +146,9 @@ def print_summary(result: Result, *, dry_run: bool) -> None:
         f"weight for {result.weights:,} weights, from {size(result.source_bytes)}"
     )
     if dry_run:
+        return
+    if result.known:
+        click.echo("known from the catalogue, unchanged since; --force converts all the same")
         return
     seconds = result.seconds["write"]
     resumed = ", going on from an interrupted run" if result.resumed else ""

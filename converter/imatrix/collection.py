@@ -129,7 +129,7 @@ def gguf_of(model: Path, output: Path) -> Iterator[tuple[Path, str]]:
         stored = max(((tensor.nbytes, tensor.dtype) for tensor in checkpoint.tensors.values()), default=(0, ""))[1]
     temporary = output.with_name(f"{output.name}.model.gguf")
     try:
-        convert(model, AS_STORED.get(stored, "bf16"), temporary, verify="none", overwrite=True)
+        convert(model, AS_STORED.get(stored, "bf16"), temporary, verify="none", overwrite=True, catalogue="")
         yield temporary, source
     finally:
         temporary.unlink(missing_ok=True)
