@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converter.errors import ConversionError
+from converter.errors import ConversionError, UsageError
 from converter.request import Request
 from converter.result import Progress, Result
 
@@ -178,6 +178,13 @@ class Together:
             self._located = self._located or locate(self.requests[number], self.stack, self.tell)
 
         self.once(step)
+        assert self._located is not None
+        request, source = self.requests[number], self._located.source
+        if source.elsewhere and (request.calibrate or request.verify == "full"):
+            option = "--calibrate" if request.calibrate else "--verify full"
+            raise UsageError(
+                f"{source.model}: {option} runs the model itself, which is not on this machine; download it"
+            )
 
     def known(self, number: int) -> Result | None:
         """The result of an identical conversion whose output is still there, by the catalogue."""
@@ -214,7 +221,8 @@ class Together:
         conversion = self.conversions[number]
         request = conversion.request
         if request.calibrate and not request.dry_run:
-            measured = calibrated(self.model, request, conversion.output, self.tell)
+            assert self._located is not None
+            measured = calibrated(self._located, request, conversion.output, self.tell)
             conversion.request = replace(request, imatrix=[*request.imatrix, measured])
 
     @property
@@ -300,19 +308,21 @@ class Together:
         return result
 
 
-def calibrated(model: OpenModel, request: Request, output: Path, tell: Callable[[Progress], None]) -> Path:
+def calibrated(located: Located, request: Request, output: Path, tell: Callable[[Progress], None]) -> Path:
     """Measure an importance matrix beside the output, unless one newer than the model and the texts is there."""
     from converter.imatrix import collect
 
     path = output.with_name(f"{output.name}.imatrix.gguf")
-    inputs = [*(model.path.iterdir() if model.path.is_dir() else [model.path]), *map(Path, request.calibrate)]
+    model = located.source.path
+    inputs = [*(model.iterdir() if model.is_dir() else [model]), *map(Path, request.calibrate)]
     if path.exists() and all(one.exists() and one.stat().st_mtime < path.stat().st_mtime for one in inputs):
         tell(Progress("calibrate", item=f"{path} is up to date"))
         return path
     collect(
-        model.path,
+        model,
         request.calibrate,
         path,
+        adapters=located.adapters,
         threads=request.threads,
         overwrite=True,
         progress=lambda at: tell(Progress("calibrate", at.done, at.total)),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converter.errors import CheckpointError, OutputError, UsageError
 from converter.imatrix.files import check_suffix
@@ -13,6 +14,9 @@ from converter.imatrix.gguf_file import read_gguf
 from converter.imatrix.matrix import ImatrixError, ImportanceMatrix
 from converter.imatrix.text import read_text
 from converter.runtime import IsolatedFailure, run_isolated
+
+if TYPE_CHECKING:
+    from converter.sources import Source
 
 #: The method that keeps a checkpoint's weights as they are, by the type of the largest; bf16 for any other.
 AS_STORED = {"F32": "f32", "F16": "f16"}
@@ -36,6 +40,7 @@ def collect(
     texts: Sequence[str | Path],
     output: str | Path,
     *,
+    adapters: Sequence[str | Path] = (),
     chunk_size: int | None = None,
     chunks: int | None = None,
     threads: int | None = None,
@@ -50,9 +55,11 @@ def collect(
     ends with the same bytes.
 
     Args:
-        model: a GGUF file, or a checkpoint's directory, which is converted to a temporary GGUF beside the output.
+        model: a GGUF file, a checkpoint's directory or a model of the Hub, which is converted to a temporary GGUF
+            beside the output.
         texts: UTF-8 files, run one after the other in chunks; what is left at the end is not run.
         output: a name in ``.gguf`` or ``.dat``.
+        adapters: directories of LoRA adapters that are merged into a checkpoint.
         chunk_size: tokens of a chunk; by default 512, or the model's context where that is shorter.
         chunks: how many at most; by default all.
         threads: by default one for each processor this process may use.
@@ -69,6 +76,7 @@ def collect(
     """
     from converter.outputs import check_output
     from converter.pipeline import available_threads
+    from converter.sources import open_source
 
     target = Path(output)
     check_suffix(target)
@@ -87,7 +95,7 @@ def collect(
         if progress is not None:
             progress(Progress(report["done"] * report["chunk_size"], report["chunks"] * report["chunk_size"]))
 
-    with gguf_of(Path(model), target) as (file, source):
+    with open_source(model) as found, gguf_of(found, target, adapters) as (file, source):
         try:
             answer = run_isolated(
                 "converter.imatrix.run:run", progress=tell, model=str(file), source=source, part=str(part),
@@ -108,12 +116,17 @@ def collect(
 
 
 @contextmanager
-def gguf_of(model: Path, output: Path) -> Iterator[tuple[Path, str]]:
+def gguf_of(found: Source, output: Path, adapters: Sequence[str | Path]) -> Iterator[tuple[Path, str]]:
     """The model as a GGUF, and what identifies its bytes; a checkpoint's lasts as long as the block.
 
     Raises:
-        ConversionError: there is no such model, or it cannot be converted.
+        ConversionError: there is no such model, it is not on this machine, or it cannot be converted.
     """
+    model = found.path
+    if found.elsewhere:
+        raise UsageError(
+            f"{found.model}: an importance matrix is measured on a model on this machine; download it first"
+        )
     if not model.is_dir():
         try:
             status = model.stat()
@@ -125,11 +138,13 @@ def gguf_of(model: Path, output: Path) -> Iterator[tuple[Path, str]]:
     from converter.pipeline import convert
 
     with open_checkpoint(model) as checkpoint:
-        source = repr([(str(file.path), file.size, file.mtime_ns) for file in checkpoint.files])
+        files = [(str(file.path), file.size, file.mtime_ns) for file in checkpoint.files]
+        source = repr([*files, *map(str, adapters)])
         stored = max(((tensor.nbytes, tensor.dtype) for tensor in checkpoint.tensors.values()), default=(0, ""))[1]
     temporary = output.with_name(f"{output.name}.model.gguf")
     try:
-        convert(model, AS_STORED.get(stored, "bf16"), temporary, verify="none", overwrite=True, catalogue="")
+        method = AS_STORED.get(stored, "bf16")
+        convert(model, method, temporary, adapters=adapters, verify="none", overwrite=True, catalogue="")
         yield temporary, source
     finally:
         temporary.unlink(missing_ok=True)
