@@ -1,7 +1,31 @@
-"""Is a finished file faithful? It is loaded with llama.cpp and compared with its source."""
+"""Is a finished file faithful? It is loaded with llama.cpp and compared with its source.
 
-from converter.verification.embedding_thresholds import EmbeddingThresholds
-from converter.verification.thresholds import THRESHOLDS, Thresholds, thresholds_for
-from converter.verification.verdict import Verification, verify
+The processes that load files import this package too, and start sooner without what only the parent needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from converter.verification.embedding_thresholds import EmbeddingThresholds
+    from converter.verification.thresholds import THRESHOLDS, Thresholds, thresholds_for
+    from converter.verification.verdict import Verification, verify
 
 __all__ = ["THRESHOLDS", "EmbeddingThresholds", "Thresholds", "Verification", "thresholds_for", "verify"]
+
+_MODULES = {
+    "EmbeddingThresholds": "embedding_thresholds",
+    "THRESHOLDS": "thresholds",
+    "Thresholds": "thresholds",
+    "thresholds_for": "thresholds",
+    "Verification": "verdict",
+    "verify": "verdict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

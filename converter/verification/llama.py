@@ -160,12 +160,22 @@ class LlamaModel:
             raise VerificationError(f"{wrong} of {found.size} elements of a text's embeddings are not finite")
         return found
 
-    def tokenize(self, text: str) -> list[int]:
-        """Tokens of a text, with the special ones that the file asks for around it."""
+    def tokenize(self, text: str, *, around: bool = True, special: bool = False) -> list[int]:
+        """Tokens of a text.
+
+        Args:
+            text: any.
+            around: add the special tokens that the file asks for around a text.
+            special: take special tokens that are spelled out in the text for what they are.
+        """
         data = text.encode()
-        ids = (self._api.llama_token * (len(data) + 8))()
-        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, len(ids), True, False)
-        return list(ids[: max(count, 0)])
+        room = len(data) + 16
+        ids = (self._api.llama_token * room)()
+        count = self._api.llama_tokenize(self._vocab, data, len(data), ids, room, around, special)
+        if count < 0:  # the room that is needed
+            ids = (self._api.llama_token * -count)()
+            count = self._api.llama_tokenize(self._vocab, data, len(data), ids, -count, around, special)
+        return list(ids[:count])
 
     def ends_text(self, token: int) -> bool:
         return bool(self._api.llama_vocab_is_eog(self._vocab, token))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +18,24 @@ from converter.verification.similarity import POOLINGS, similarity
 
 PROMPT = "The function"
 OTHER_PROMPT = "Water expands when it freezes"
-NEW_TOKENS = 16
+NEW_TOKENS = 8
 
 #: A window's tokens and what the source computed for them.
 Windows = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
 
 @answering
-def try_out(path: str, threads: int) -> dict[str, Any]:
+def try_out(path: str, threads: int, probes: Sequence[tuple[str, bool]] = ()) -> dict[str, Any]:
     """Load the file and run a short prompt: continue it greedily or embed it, and look at every number on the way.
 
     Args:
         path: the GGUF file.
         threads: threads to compute with.
+        probes: texts to tokenize, and for each whether begin and end tokens are added to it.
 
     Returns:
         ``kind`` of the model; ``generated``: the new tokens' text; ``context_length``; ``row_length``: of a row of
-        logits or of an embedding.
+        logits or of an embedding; ``ids``: tokens of each probe.
 
     Raises:
         VerificationError: why llama.cpp cannot run it, or what is wrong with its results.
@@ -46,6 +47,7 @@ def try_out(path: str, threads: int) -> dict[str, Any]:
             "generated": TRIALS[model.kind](model),
             "context_length": model.context_length,
             "row_length": model.embedding_length if embeds else model.vocab_size,
+            "ids": [model.tokenize(text, around=whole, special=True) for text, whole in probes],
         }
 
 
