@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from converter.adapters.config import ADAPTER_CONFIG, LoraConfig, parse_config
+from converter.checkpoints import pytorch, safetensors
 from converter.checkpoints.floats import STORED_FLOATS
-from converter.checkpoints.safetensors import read_tensors
-from converter.checkpoints.source_file import FileIdentity, SourceFile, quoted, read_json_object
+from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
-
-if TYPE_CHECKING:
-    import torch
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
@@ -30,25 +23,6 @@ _PARTS = (
     (re.compile(r"(.+)\.token_adapter\.(trainable_tokens_delta)(?:\.default)?"), "{1}"),
 )
 """What a key of the file can be: a pattern of the module's name and the part's, and how the part is called here."""
-
-
-@dataclass(frozen=True)
-class TorchTensor(SourceTensor):
-    """A tensor of a ``.bin`` file, mapped from it."""
-
-    values: torch.Tensor = field(repr=False, compare=False)
-
-    @property
-    def nbytes(self) -> int:
-        return self.values.nbytes
-
-    def read_rows(
-        self, start: int, stop: int, columns: slice | None = None, out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]:
-        first, out = self.span(start, stop, columns, out)
-        matrix = self.values.reshape(self.rows, self.row_length)
-        out[...] = matrix[start:stop, first : first + out.shape[1]].float().numpy()
-        return out
 
 
 @dataclass(frozen=True)
@@ -96,7 +70,9 @@ def open_adapter(directory: Path) -> Adapter:
     if found is None:
         raise CheckpointError(f"{directory}: has no {' and no '.join(WEIGHTS)}; download the adapter again")
     file = SourceFile(found)
-    tensors: Mapping[str, SourceTensor] = read_tensors(file) if found.suffix == ".safetensors" else read_bin(file)
+    tensors: Mapping[str, SourceTensor] = (safetensors if found.suffix == ".safetensors" else pytorch).read_tensors(
+        file
+    )
     file.close()
     modules: dict[str, dict[str, SourceTensor]] = {}
     replaced: dict[str, SourceTensor] = {}
@@ -132,27 +108,3 @@ def open_adapter(directory: Path) -> Adapter:
         (config_file, file),
         sum(tensor.nbytes for tensor in tensors.values()),
     )
-
-
-def read_bin(file: SourceFile) -> dict[str, SourceTensor]:
-    """The tensors of a ``.bin`` file, mapped; only tensors are unpickled.
-
-    Raises:
-        CheckpointError: it is damaged, or its pickle asks for anything but tensors.
-    """
-    import torch
-
-    try:
-        found = torch.load(str(file.path), map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # whatever a stranger's pickle and torch come to
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(
-            f"{file.path}: cannot be read as tensors only: {reason}; save the adapter as {WEIGHTS[0]}"
-        ) from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise CheckpointError(f"{file.path}: holds {quoted(type(found).__name__)}, a dictionary of tensors expected")
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.float64: "F64"}
-    return {
-        str(name): TorchTensor(str(name), names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), tensor)
-        for name, tensor in found.items()
-    }

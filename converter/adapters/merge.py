@@ -20,9 +20,9 @@ import numpy as np
 
 from converter.adapters.files import Adapter, open_adapter
 from converter.adapters.places import Names, Stacked, stacked_parameters, within_stack
+from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
 from converter.checkpoints import Checkpoint, SourceTensor
-from converter.checkpoints.directory import CONFIG
 from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
 
@@ -141,7 +141,7 @@ class Merging:
     def _tied_embedding(self) -> str | None:
         """The embedding that is the output matrix too, where the model's head has none of its own."""
         classes = self.checkpoint.config.get("architectures") or [""]
-        if not str(classes[0]).endswith(WITH_OUTPUT) or self.names.find(OUTPUT, CONFIG) is not None:
+        if not str(classes[0]).endswith(WITH_OUTPUT) or self.names.find(OUTPUT, "config.json") is not None:
             return None
         found = [name for name in self.checkpoint.tensors if is_embedding(name)]
         return found[0] if len(found) == 1 else None
@@ -200,7 +200,7 @@ class Merging:
             if within is None:
                 raise absent(adapter, f"{module}.weight")
             name, first, shape = within
-        check_rank(adapter, module, a, b, 1, module)
+        check_rank(adapter, module, a, b)
         product = (a.row_length, b.rows) if embedding else (b.rows, a.row_length)
         swapped = not embedding and (shape != product or (shape == product[::-1] and self._is_conv1d(adapter)))
         if shape != (product[::-1] if swapped else product):
@@ -251,7 +251,7 @@ class Merging:
             if (b.rows, a.row_length) != ((columns, rows) if swapped else (rows, columns)):
                 continue
             parameter = f"{container}.{stack.name}"
-            check_rank(adapter, parameter, a, b, experts, parameter)
+            check_rank(adapter, parameter, a, b, experts)
             rank, scale = adapter.config.rank(parameter), adapter.config.scale(parameter)
             for expert, matrices in enumerate(stack.parts):
                 ranks, strided = range(expert * rank, (expert + 1) * rank), range(expert, experts * rank, experts)
@@ -292,45 +292,6 @@ class Merging:
         step = NewRows(np.array(indices, np.int64), rows)
         for change in self._with_tied(adapter, name, always=True):
             change.steps.append(step)
-
-
-def pair(adapter: Adapter, module: str, parts: Mapping[str, SourceTensor], pattern: str) -> list[SourceTensor]:
-    """The two matrices of a product."""
-    found = [parts.get(pattern.format(side)) for side in "AB"]
-    matrices = [tensor for tensor in found if tensor is not None and len(tensor.shape) == 2]
-    if len(matrices) < 2:
-        shapes = ", ".join(f"{name} {list(tensor.shape)}" for name, tensor in parts.items())
-        raise CheckpointError(
-            f"{adapter.directory}: {module} has {shapes}; two matrices A and B expected: convolutions are not merged, "
-            "and a part that is missing was not saved"
-        )
-    return matrices
-
-
-def check_rank(adapter: Adapter, name: str, a: SourceTensor, b: SourceTensor, experts: int, parameter: str) -> None:
-    """Refuse matrices of another rank than the configuration says, on which the scale depends."""
-    rank = adapter.config.rank(parameter)
-    if (a.rows, b.row_length) != (rank * experts, rank * experts):
-        each = f" for each of {experts} experts" if experts > 1 else ""
-        raise CheckpointError(
-            f"{adapter.directory}: A and B of {name} are {list(a.shape)} and {list(b.shape)}, rank {rank}{each} "
-            f"expected from {adapter.config.path.name}"
-        )
-
-
-def absent(adapter: Adapter, name: str) -> CheckpointError:
-    return CheckpointError(
-        f"{adapter.directory}: adapts {name}, which the base does not hold; is this adapter one of this model?"
-    )
-
-
-def mismatch(
-    adapter: Adapter, what: str, found: tuple[int, ...], name: str, expected: tuple[int, ...]
-) -> CheckpointError:
-    return CheckpointError(
-        f"{adapter.directory}: {what} is of shape {list(found)}, but {name} of the base is {list(expected)}; is this "
-        "adapter one of this model?"
-    )
 
 
 def is_embedding(name: str) -> bool:

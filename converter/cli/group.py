@@ -8,12 +8,15 @@ import click
 
 #: Command, its module in this package, and its line in the help.
 COMMANDS = {
+    "adapter": "Write a LoRA adapter as a GGUF that llama.cpp loads beside its base.",
+    "batch": "Convert many models by many methods, unattended.",
     "families": "List the architectures that can be converted.",
     "imatrix": "Measure on text which columns of the weights matter, for quantizing with importance.",
     "inspect": "Print a GGUF file's key-values and tensors.",
     "list": "List what the catalogue knows: results with their sizes and verdicts.",
     "merge": "Join the parts of a split GGUF model into one file.",
     "methods": "List the methods, their bits per weight and when to use each.",
+    "ollama": "Make a GGUF a model of a running Ollama server.",
     "prune": "Forget results whose outputs are gone, and delete old ones where asked.",
     "show": "Print everything that is known of one result.",
 }

@@ -15,7 +15,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     folder = tmp_path_factory.mktemp("bases")
 
     def base(variation: str) -> Path:
-        path = folder / variation
+        path = folder / variation / "model"  # llama.cpp treats a few names in its own way
         return path if path.exists() else write_model(path, variation)
 
     return base

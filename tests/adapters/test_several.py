@@ -85,4 +85,4 @@ def test_another_base_is_only_a_warning(
     config.write_text(config.read_text().replace(str(base), "someone/other-model"))
     adapt(open_checkpoint(base), [adapter]).close()
     (message,) = [record.getMessage() for record in caplog.records if record.name.startswith("converter")]
-    assert message == f"{adapter}: was trained on 'someone/other-model', the base here is llama"
+    assert message == f"{adapter}: was trained on 'someone/other-model', the base here is model"
