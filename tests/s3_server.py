@@ -29,35 +29,41 @@ class Bucket:
         self._store.invalidate_cache()
         return sorted(path.removeprefix(f"{self.name}/") for path in self._store.find(self.name))
 
+    def remove(self) -> None:
+        """Delete it with all that is in it."""
+        self._store.rm(self.name, recursive=True)
+
     def content(self, key: str) -> bytes:
         found: bytes = self._store.cat_file(f"{self.name}/{key}")
         return found
 
 
 @contextmanager
-def running_bucket(name: str = "shelf") -> Iterator[tuple[Bucket, dict[str, str]]]:
-    """Start a server with an empty bucket; with it, the environment in which a process finds it."""
+def running_s3() -> Iterator[dict[str, str]]:
+    """Start a server; yields the environment in which a process finds it."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    environment = {
+    yield {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            for key, value in environment.items():
-                patch.setenv(key, value)
-            import s3fs
+    server.stop()
 
-            # The server keeps its buckets as long as the process lives.
-            urlopen(Request(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")).close()
-            store = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
-            store.mkdir(name)
-            yield Bucket(name, store), environment
-    finally:
-        server.stop()
+
+@contextmanager
+def empty_bucket(environment: Mapping[str, str], name: str = "shelf") -> Iterator[Bucket]:
+    """An empty bucket on an otherwise empty server, which this process finds by its own environment meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in environment.items():
+            patch.setenv(key, value)
+        import s3fs
+
+        urlopen(Request(f"{environment['AWS_ENDPOINT_URL']}/moto-api/reset", method="POST")).close()
+        store = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+        store.mkdir(name)
+        yield Bucket(name, store)

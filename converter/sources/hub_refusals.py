@@ -18,6 +18,46 @@ PASSING = (408, 429, 500, 502, 503, 504)
 HTTP_ERROR: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 
 
+_NOT_CACHED = (
+    "is not in the cache ({cache}) as a whole and HF_HUB_OFFLINE forbids to ask for it; unset it, or download the "
+    "model where there is a network"
+)
+_NOT_WRITABLE = "{cache} cannot be written ({told}); set HF_HOME to another directory"
+
+#: What kinds of errors mean to a user; the first that fits.
+KINDS: tuple[tuple[type[Exception], str], ...] = (
+    (errors.OfflineModeIsEnabled, _NOT_CACHED),
+    (errors.LocalEntryNotFoundError, _NOT_CACHED),
+    (
+        errors.GatedRepoError,
+        "its authors restrict access; accept their conditions at {page} and set HF_TOKEN to a token of yours",
+    ),
+    (
+        errors.RevisionNotFoundError,
+        "has no revision {revision}; its branches and tags are listed at {page}/tree/main",
+    ),
+    (errors.RemoteEntryNotFoundError, "a file that it lists is not there; see {page}/tree/main"),
+    (
+        errors.RepositoryNotFoundError,
+        "no such directory here and no such model at {endpoint}; check the spelling, and set HF_TOKEN if it is a "
+        "private one",
+    ),
+)
+#: What statuses of the Hub's answers mean to a user.
+STATUSES = {
+    401: "the Hub does not accept the token; set HF_TOKEN to one from {endpoint}/settings/tokens or unset it",
+    403: "the Hub forbids it (403); set HF_TOKEN to a token that may read this model",
+    429: "the Hub limits how much may be asked for (429); wait some minutes, or set HF_TOKEN for a higher limit",
+}
+#: What the operating system's errors mean to a user.
+NUMBERS = dict.fromkeys(
+    (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST), _NOT_WRITABLE
+) | dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT),
+    "the disk of {cache} is full; free some space, set HF_HOME to another disk, or pass --stream to store nothing",
+)
+
+
 def failures() -> tuple[type[Exception], ...]:
     """All that a call of the client may raise when the other side, the network or the disk fails."""
     return (HTTP_ERROR, OSError, errors.EntryNotFoundError, errors.HFValidationError)
@@ -58,42 +98,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         yield from _causes(error.__cause__)
 
 
-def _sentence(error: BaseException, repo: str, revision: str | None) -> str:  # noqa: PLR0911
-    page = f"{constants.ENDPOINT}/{repo}"
-    status = status_of(error)
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-        return (
-            f"is not in the cache ({constants.HF_HUB_CACHE}) as a whole and HF_HUB_OFFLINE forbids to ask for it; "
-            "unset it, or download the model where there is a network"
-        )
-    if isinstance(error, errors.GatedRepoError):
-        return f"its authors restrict access; accept their conditions at {page} and set HF_TOKEN to a token of yours"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"has no revision {revision or 'main'}; its branches and tags are listed at {page}/tree/main"
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return f"a file that it lists is not there; see {page}/tree/main"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"no such directory here and no such model at {constants.ENDPOINT}; check the spelling, and set HF_TOKEN "
-            "if it is a private one"
-        )
-    if status == 401:
-        tokens = f"{constants.ENDPOINT}/settings/tokens"
-        return f"the Hub does not accept the token; set HF_TOKEN to one from {tokens} or unset it"
-    if status == 403:
-        return "the Hub forbids it (403); set HF_TOKEN to a token that may read this model"
-    if status == 429:
-        return "the Hub limits how much may be asked for (429); wait some minutes, or set HF_TOKEN for a higher limit"
-    if status is not None:
-        return f"the Hub answers with an error ({status}); try again later"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"the disk of {constants.HF_HUB_CACHE} is full; free some space, set HF_HOME to another disk, "
-            "or pass --stream to store nothing"
-        )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-        return f"{constants.HF_HUB_CACHE} cannot be written: {error.strerror}; set HF_HOME to another directory"
-    told = first_line(error)
-    if isinstance(error, (HTTP_ERROR, ConnectionError, TimeoutError)):
-        return f"{constants.ENDPOINT} cannot be reached ({told}); check the network, or HF_ENDPOINT"
-    return f"cannot be downloaded: {told}"
+def _sentence(error: BaseException, repo: str, revision: str | None) -> str:
+    status, number = status_of(error), error.errno if isinstance(error, OSError) else None
+    sentence = next((sentence for kind, sentence in KINDS if isinstance(error, kind)), None)
+    if sentence is None and status is not None:
+        sentence = STATUSES.get(status, "the Hub answers with an error ({status}); try again later")
+    if sentence is None and number is not None:
+        sentence = NUMBERS.get(number)
+    if sentence is None and isinstance(error, (HTTP_ERROR, ConnectionError, TimeoutError)):
+        sentence = "{endpoint} cannot be reached ({told}); check the network, or HF_ENDPOINT"
+    return (sentence or "cannot be downloaded: {told}").format(
+        page=f"{constants.ENDPOINT}/{repo}",
+        endpoint=constants.ENDPOINT,
+        cache=constants.HF_HUB_CACHE,
+        revision=revision or constants.DEFAULT_REVISION,
+        status=status,
+        told=first_line(error),
+    )

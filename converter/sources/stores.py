@@ -7,6 +7,9 @@ from typing import Any
 
 from converter.errors import ConversionError
 
+#: What is asked of a driver beyond its defaults, by scheme: an upload holds parts of 50 MB, ten of them by default.
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 3}, "s3a": {"max_concurrency": 3}}
+
 
 def filesystem(url: str, refusal: type[ConversionError]) -> tuple[Any, str]:
     """The fsspec filesystem of a URL, and the URL's path in it.
@@ -23,7 +26,7 @@ def filesystem(url: str, refusal: type[ConversionError]) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
     try:
         # Listings are not kept: what is asked for is what is there now.
-        store, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
+        store, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **OPTIONS.get(scheme, {}))
     except ImportError as error:
         raise refusal(
             f"{url}: the driver of {scheme}:// is not installed; pip install 'converter[remote]' ({first_line(error)})"

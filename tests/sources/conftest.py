@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hub_server import HubServer
 from huggingface_hub import constants
-from s3_server import Bucket, running_bucket
+from s3_server import Bucket, empty_bucket, running_s3
 
 from converter.sources import patience
 
@@ -30,8 +30,15 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[dict[str, str]]:
+    """An S3 server: its address and keys, as a process's environment holds them."""
+    with running_s3() as environment:
+        yield environment
+
+
 @pytest.fixture
-def bucket() -> Iterator[Bucket]:
+def bucket(s3: dict[str, str]) -> Iterator[Bucket]:
     """An empty bucket, with the address and keys of its server in the environment."""
-    with running_bucket() as (found, _):
+    with empty_bucket(s3) as found:
         yield found
