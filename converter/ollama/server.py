@@ -137,8 +137,8 @@ class _Server:
             version = response.json()["version"]
             numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
         except (ValueError, KeyError, TypeError):
-            numbers = ()
-        if response.status_code != 200 or len(numbers) != 3:
+            version, numbers = None, ()
+        if response.status_code != 200 or not numbers:
             raise OutputError(
                 f"{self.host}: does not answer as an Ollama server does ({response.status_code} to /api/version); "
                 "check --host or OLLAMA_HOST"
@@ -155,8 +155,8 @@ class _Server:
 
     def give(self, file: Path) -> str:
         """Send a file unless the server has it; returns its digest."""
-        digest = f"sha256:{self._hash(file)}"
         size = file.stat().st_size
+        digest = f"sha256:{self._hash(file, size)}"
         response = self._ask("HEAD", f"/api/blobs/{digest}")
         if response.status_code == 200:
             self.known += size
@@ -201,9 +201,9 @@ class _Server:
         if status != "success":
             raise OutputError(f"{self.host}: stopped making {name} after {status!r}, 'success' expected; see its log")
 
-    def _hash(self, file: Path) -> str:
+    def _hash(self, file: Path, size: int) -> str:
         digest = hashlib.sha256()
-        for chunk in self._watched(file, file.stat().st_size, "reading"):
+        for chunk in self._watched(file, size, "reading"):
             digest.update(chunk)
         return digest.hexdigest()
 
