@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ def running_s3() -> Iterator[dict[str, str]]:
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would tell of each request among the command's lines
     host, port = server.get_host_and_port()
     yield {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from converter.errors import UsageError
-from converter.sources.address import HubAddress, Url, address_of
+from converter.sources.address import HubAddress, Url, address_of, exists
 from converter.sources.selection import stem
 from converter.sources.source import Progress, Source, no_progress
 
@@ -42,7 +42,7 @@ def open_source(
         from converter.sources.url import open_url
 
         return open_url(address.url, weights=weights, tell=tell)
-    if stream and address.exists():
+    if stream and exists(str(address)):
         raise UsageError(f"{address}: lies on this machine already; leave --stream away")
     path = address.absolute()
     return Source(str(model), address, origin=str(path), name=stem(path.resolve().name))

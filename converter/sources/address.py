@@ -61,7 +61,7 @@ def address_of(model: str | Path) -> Path | HubAddress | Url:
         UsageError: ``hf://`` is followed by something else, or ``file://`` names another machine.
     """
     text = str(model)
-    if Path(text).exists():
+    if exists(text):
         return Path(text)
     if text.startswith("file://"):
         return local_path(text)
@@ -76,6 +76,14 @@ def address_of(model: str | Path) -> Path | HubAddress | Url:
             f"{text}: expected hf://organization/name, hf://organization/name@revision or a .gguf file in it"
         )
     return Url(text) if _SCHEME.match(text) else Path(text)
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a path; one that cannot be is not."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 def local_path(url: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +28,8 @@ FIRST_PAUSE = 1.0
 VERSIONS = ("ETag", "etag", "md5Hash", "generation", "LastModified", "last_modified", "mtime", "updated")
 #: Small files that make out what is converted; read where they lie, so that they are known by the same name next time.
 IDENTIFYING = ("config.json",)
+#: The weights of a LoRA adapter, as PEFT names them; small, and read as a whole.
+ADAPTER = re.compile(r"adapter_model\.(safetensors|bin)")
 
 
 class UrlRanges:
@@ -117,6 +120,9 @@ def open_url(url: str, *, weights: bool, tell: Progress) -> Source:
             small.append(index)
         copy(store, folder, folder_url, small, files, here, tell)
         chosen = chosen_weights(files, here, last, url, single=single) if weights else []
+        if chosen and ADAPTER.fullmatch(chosen[0]):
+            copy(store, folder, folder_url, chosen, files, here, tell)
+            chosen = []
         elsewhere: dict[str, SourceFile] = {Path(file).name: remote(file) for file in chosen}
         if chosen and not single:
             elsewhere |= {file: remote(file) for file in IDENTIFYING if file in files}

@@ -139,7 +139,8 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(hub: HubServer, monkeypatch:
     hub.add("lab/sample", SAMPLE, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     open_source("lab/sample")
-    assert all(request.headers["authorization"] == "Bearer hf_reader" for request in hub.asked("hub", "GET"))
+    asked = hub.asked("hub", "GET", "lab/sample")
+    assert all(request.headers["authorization"] == "Bearer hf_reader" for request in asked)
     assert hub.asked("storage", "GET")
     assert all("authorization" not in request.headers for request in hub.asked("storage", "GET"))
 

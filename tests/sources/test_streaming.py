@@ -95,6 +95,25 @@ def test_memory_is_bounded_over_all_files() -> None:
     chunks.close()
 
 
+def test_latency_is_hidden() -> None:
+    """Chunks are asked for before they are needed: nobody is answered until several have asked."""
+    together = threading.Barrier(read_ahead.AHEAD)
+
+    class Distant:
+        url, size, version = "mem://distant", read_ahead.FIRST + 2 * read_ahead.AHEAD * read_ahead.CHUNK, "1"
+
+        def read(self, offset: int, count: int) -> bytes:
+            if offset:
+                together.wait(timeout=60)
+            return bytes(count)
+
+    chunks = read_ahead.ReadAhead()
+    file = RemoteFile(Distant(), chunks)
+    for offset in range(0, file.size, 1 << 20):
+        file.read_bytes(offset, min(1 << 20, file.size - offset))
+    chunks.close()
+
+
 def test_the_token_stays_with_the_hub(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("lab/large", {"config.json": b"{}", "model.safetensors": LARGE}, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_reader")

@@ -70,6 +70,14 @@ def test_a_gguf_file(bucket: Bucket) -> None:
         assert source.elsewhere["m-00001-of-00002.gguf"].read_bytes(100, 8_000_000) == content[100:8_000_100]
 
 
+def test_an_adapter_is_copied(bucket: Bucket) -> None:
+    bucket.put("adapter", {"adapter_config.json": b"{}", "adapter_model.safetensors": b"lora"})
+    with open_source(f"s3://{bucket.name}/adapter") as source:
+        assert (source.path / "adapter_config.json").read_bytes() == b"{}"
+        assert (source.path / "adapter_model.safetensors").read_bytes() == b"lora"
+        assert not source.elsewhere
+
+
 def test_a_file_that_changed(bucket: Bucket) -> None:
     bucket.put("changing", {"model.gguf": b"a" * 5_000_000})
     with open_source(f"s3://{bucket.name}/changing/model.gguf") as source:

@@ -1,0 +1,100 @@
+"""``convert`` with models that lie elsewhere: the same bytes as from the directory here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import convert, refusal
+from hub_server import HubServer
+from s3_server import Bucket
+
+SAMPLE = Path(__file__).parent.parent / "fixtures" / "sample"
+STREAMED = 300_000
+"""Bytes that a streamed conversion may store: the small files."""
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What the local directory becomes."""
+    output = tmp_path_factory.mktemp("local") / "sample-q4_0.gguf"
+    made = convert("--quiet", "--no-catalogue", "--model", SAMPLE, "--method", "q4_0", "--output", output)
+    assert made.code == 0, made
+    return output.read_bytes()
+
+
+def converted(model: str, output: Path, *options: object) -> bytes:
+    made = convert("--quiet", "--no-catalogue", "--model", model, "--method", "q4_0", "--output", output, *options)
+    assert made.code == 0, made
+    return output.read_bytes()
+
+
+def test_a_hub_id_in_a_process_of_its_own(hub: HubServer, tmp_path: Path, expected: bytes) -> None:
+    commit = hub.add("lab/sample", SAMPLE, private=True).commit
+    environment = {**os.environ, **hub.environment(tmp_path / "home", "hf_reader")}
+    command = [sys.executable, "-m", "converter", "--model", f"lab/sample@{commit}", "--method", "q4_0"]
+
+    def run(output: str, **settings: str) -> bytes:
+        made = subprocess.run(
+            [*command, "--output", output, "--no-catalogue", "--verify", "none"],
+            cwd=tmp_path, env={**environment, **settings}, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        assert "HTTP" not in made.stderr
+        return (tmp_path / output).read_bytes()
+
+    assert run("out.gguf") == expected
+    asked = hub.asked("hub", "GET", "lab/sample")
+    assert all(request.headers["authorization"] == "Bearer hf_reader" for request in asked)
+    hub.requests.clear()
+    assert run("again.gguf", HF_HUB_OFFLINE="1") == expected
+    assert not hub.requests
+
+
+def test_a_stream(hub: HubServer, tmp_path: Path, expected: bytes) -> None:
+    hub.add("lab/sample", SAMPLE)
+    hub.faults.drop_after["model.safetensors"] = [100_000, 1_000_000]
+    assert converted("lab/sample", tmp_path / "out.gguf", "--stream") == expected
+    stored = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if not path.is_symlink())
+    assert stored < STREAMED
+
+
+def test_a_gguf_file_of_the_hub(hub: HubServer, tmp_path: Path) -> None:
+    whole = tmp_path / "sample-f16.gguf"
+    assert convert("--quiet", "--no-catalogue", "--model", SAMPLE, "--method", "f16", "--output", whole).code == 0
+    hub.add("lab/sample-GGUF", {whole.name: whole.read_bytes()})
+    here = converted(str(whole), tmp_path / "here.gguf")
+    assert converted("lab/sample-GGUF/sample-f16.gguf", tmp_path / "hub.gguf") == here
+    assert converted("hf://lab/sample-GGUF:f16", tmp_path / "stream.gguf", "--stream") == here
+
+
+def test_a_bucket(bucket: Bucket, tmp_path: Path, expected: bytes) -> None:
+    bucket.put("models/sample", SAMPLE)
+    assert converted(f"s3://{bucket.name}/models/sample", tmp_path / "out.gguf") == expected
+
+
+def test_a_tokenizer_of_the_hub(hub: HubServer, tmp_path: Path, expected: bytes) -> None:
+    hub.add("lab/words", {path.name: path.read_bytes() for path in SAMPLE.iterdir() if path.suffix != ".safetensors"})
+    model = tmp_path / "sample"
+    model.mkdir()
+    for name in ("config.json", "generation_config.json", "model.safetensors", "README.md"):
+        (model / name).write_bytes((SAMPLE / name).read_bytes())
+    assert converted(str(model), tmp_path / "out.gguf", "--tokenizer", "lab/words") == expected
+
+
+def test_refusals(hub: HubServer, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    hub.add("lab/gated", SAMPLE, gated=True)
+
+    def told(model: str, *options: str, code: int = 1) -> str:
+        return refusal("--no-catalogue", "--model", model, "--method", "q4_0", *options, code=code)
+
+    assert told("lab/missing").startswith("lab/missing: no such directory here and no such model at ")
+    assert told("lab/gated").startswith("lab/gated: its authors restrict access; accept their conditions at ")
+    assert told("lab/gated", "--stream").startswith("lab/gated: its authors restrict access")
+    assert told(f"s3://{bucket.name}/nothing").endswith("no such bucket, file or directory; check the address")
+    assert told(str(SAMPLE), "--stream", code=2).endswith("lies on this machine already; leave --stream away")
+    assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
