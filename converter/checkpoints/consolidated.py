@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from converter.checkpoints.joined import HalvesTensor, JoinedTensor
+from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.source_file import quoted
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
@@ -38,7 +39,15 @@ NAMES: Mapping[str, tuple[str, str]] = {
 """The authors' names, transformers' names, and what a rank holds of the tensor."""
 
 _COMPUTED = "rope.freqs"
-_WITHOUT_EFFECT = {"multiple_of", "ffn_dim_multiplier", "vocab_size", "hidden_dim", "max_batch_size", "causal"}
+_WITHOUT_EFFECT = {
+    "multiple_of",
+    "ffn_dim_multiplier",
+    "vocab_size",
+    "hidden_dim",
+    "max_batch_size",
+    "causal",
+    "tied_embeddings",
+}
 """Settings whose result is seen in the tensors, or that say nothing about them."""
 _ADVICE = f"put the config.json that transformers has for this model beside {PARAMETERS}, or convert its own weights"
 
@@ -79,7 +88,7 @@ class _Parameters:
 
 
 def open_original(
-    path: Path, values: Mapping[str, Any], ranks: Sequence[Mapping[str, SourceTensor]]
+    path: Path, values: Mapping[str, Any], ranks: Sequence[Mapping[str, SafetensorsTensor]]
 ) -> tuple[dict[str, Any], dict[str, SourceTensor]]:
     """A configuration and tensors as transformers has them.
 
@@ -98,8 +107,8 @@ def open_original(
     for name in ranks[0]:
         if name == _COMPUTED:
             continue
-        renamed, kept = _renamed(path, name)
-        parts = [_part(path, rank, number, name, ranks[0][name]) for number, rank in enumerate(ranks)]
+        renamed, kept = _renamed(ranks[0][name])
+        parts: list[SourceTensor] = [_part(rank, number, ranks[0][name]) for number, rank in enumerate(ranks)]
         if re.fullmatch(r".*\.w[kv]\.weight", name) and len(parts) > kv_heads and len(parts) % kv_heads == 0:
             parts = parts[:: len(parts) // kv_heads]  # fewer heads than ranks: neighbours hold the same
         tensor = _joined(renamed, kept, parts, width)
@@ -113,24 +122,28 @@ def open_original(
             tensor = HalvesTensor(renamed, tensor.dtype, tensor.shape, tensor, head_dim)
         tensors[renamed] = tensor
     for number, rank in enumerate(ranks):
-        if extra := sorted(rank.keys() - ranks[0].keys()):
-            raise CheckpointError(f"{path}: tensor {extra[0]} is in file {number} and not in file 0; download both")
+        for name in sorted(rank.keys() - ranks[0].keys()):
+            raise CheckpointError(
+                f"{rank[name].file.path}: tensor {name} is not in file 0; download files 0 and {number}"
+            )
     return _config(params, tensors, width, heads, kv_heads, head_dim), tensors
 
 
-def _renamed(path: Path, name: str) -> tuple[str, str]:
+def _renamed(tensor: SafetensorsTensor) -> tuple[str, str]:
     for pattern, (renamed, kept) in NAMES.items():
-        if match := re.fullmatch(pattern, name, re.ASCII):
+        if match := re.fullmatch(pattern, tensor.name, re.ASCII):
             return match.expand(renamed), kept
-    raise CheckpointError(f"{path}: tensor {quoted(name)} is none of a Llama or Mistral; {_ADVICE}")
+    raise CheckpointError(f"{tensor.file.path}: tensor {tensor.name} is none of a Llama or Mistral; {_ADVICE}")
 
 
-def _part(path: Path, rank: Mapping[str, SourceTensor], number: int, name: str, like: SourceTensor) -> SourceTensor:
-    part = rank.get(name)
+def _part(rank: Mapping[str, SafetensorsTensor], number: int, like: SafetensorsTensor) -> SafetensorsTensor:
+    """What another file holds of the tensor ``like`` of file 0: as much of the same type."""
+    part = rank.get(like.name)
     if part is None or (part.dtype, part.shape) != (like.dtype, like.shape):
-        found = "is missing" if part is None else f"is {part.dtype} {list(part.shape)}"
+        found = "missing" if part is None else f"{part.dtype} {list(part.shape)}"
         raise CheckpointError(
-            f"{path}: tensor {name} {found} in file {number}, {like.dtype} {list(like.shape)} in file 0; download both"
+            f"{like.file.path}: tensor {like.name} is {like.dtype} {list(like.shape)} here and {found} in file {number}"
+            "; download both"
         )
     return part
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, Storage, StoredView, unpickled
+from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, unpickled
+from converter.checkpoints.rebuilt import Storage, StoredView
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
 from converter.checkpoints.source_file import SourceFile, quoted
 from converter.checkpoints.strided import StridedTensor, is_contiguous

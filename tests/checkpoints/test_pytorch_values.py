@@ -127,11 +127,12 @@ def test_wrappings(tmp_path: Path, wrap: Callable[..., Any], *, legacy: bool) ->
         )
 
 
-def test_parameters_with_attributes(tmp_path: Path) -> None:
-    weight = linear().weight
-    weight.tensor_parallel = True  # type: ignore[attr-defined]
-    found = read_tensors(SourceFile(saved(tmp_path / "x.bin", {"w": weight}, legacy=False)))
+def test_tensors_with_attributes(tmp_path: Path) -> None:
+    weight, tensor = linear().weight, torch.randn(3, 4)
+    weight.tensor_parallel = tensor.tensor_parallel = True  # type: ignore[attr-defined]
+    found = read_tensors(SourceFile(saved(tmp_path / "x.bin", {"w": weight, "t": tensor}, legacy=False)))
     np.testing.assert_array_equal(found["w"].read_rows(0, 3), weight.detach().numpy())
+    np.testing.assert_array_equal(found["t"].read_rows(0, 3), tensor.numpy())
 
 
 @both
