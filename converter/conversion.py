@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from converter.destinations import Destination, destination
 from converter.errors import ConversionError, OutputError, UsageError, VerificationError
 from converter.execution import Job, Unfinished
 from converter.formats import find_format
@@ -51,6 +52,7 @@ class Conversion:
         self.request = request
         self.format = find_format(request.output_format)
         self.method = self.format.find_method(request.method)
+        self.destination = self._destination(request)
         self.output = self._place(f"{name}-{self.method}{self.format.suffix}")
         self.request = replace(request, output=self.output)
         self.seconds: dict[str, float] = {}
@@ -58,6 +60,15 @@ class Conversion:
         self.notes: list[str] = []
         if request.modelfile and self.format.name != "gguf":
             raise UsageError(f"a Modelfile is for GGUF files, the format is {self.format.name}; leave --modelfile away")
+
+    def _destination(self, request: Request) -> Destination:
+        """Where the output goes, which takes it; a dry run does not ask."""
+        output = str(request.output or "")
+        if self.format.directory and len(output) > 1:
+            output = output.rstrip("/")
+        if request.dry_run and "://" in output:
+            return Destination(Path(output.rstrip("/").rpartition("/")[2]))
+        return destination(output, overwrite=request.overwrite or request.force)
 
     def check_output(self) -> None:
         """Refuse an output that cannot or must not be written; OutputError."""
@@ -92,7 +103,7 @@ class Conversion:
         """The path given, or a default name in the directory given or here."""
         if self.request.output is None:
             return Path(default)
-        path = Path(self.request.output)
+        path = self.destination.local
         promised = SUFFIX_FORMATS.get(path.suffix.lower())
         if path.is_dir() and not self.format.directory:
             return path / default

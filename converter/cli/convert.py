@@ -147,6 +147,8 @@ def print_summary(result: Result, *, dry_run: bool) -> None:
     )
     if dry_run:
         return
+    if result.url is not None:
+        click.echo(f"uploaded to {result.url}")
     if result.known:
         click.echo("known from the catalogue, unchanged since; --force converts all the same")
         return

@@ -196,3 +196,8 @@ def write_failure(error: OSError) -> OutputError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError("the disk filled up while writing; free some space and run the same command to go on")
     return OutputError(f"the output cannot be written: {error.strerror}; run the same command to go on")
+
+
+def available_threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

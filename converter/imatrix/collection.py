@@ -74,8 +74,8 @@ def collect(
     Raises:
         ConversionError: one line that says what is wrong and what to do.
     """
+    from converter.execution import available_threads
     from converter.outputs import check_output
-    from converter.pipeline import available_threads
     from converter.sources import open_source
 
     target = Path(output)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,22 +42,31 @@ def start(model: Path, output: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", COMMAND, *arguments], stderr=subprocess.PIPE, text=True)
 
 
+def time_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> float:
+    """The moment when something has happened, or the process has ended."""
+    while not happened() and process.poll() is None:
+        time.sleep(0.001)
+    return time.monotonic()
+
+
 def test_killed_at_twenty_random_moments(model: Path, tmp_path: Path) -> None:
     expected = convert(model, "q5_1", tmp_path / "expected.gguf", verify="none").output.read_bytes()
-    output = tmp_path / "killed.gguf"
+    output, journal = tmp_path / "killed.gguf", tmp_path / "killed.gguf.part.journal"
     started = time.monotonic()
-    assert start(model, output, "--quiet").wait() == 0
-    duration = time.monotonic() - started
+    process = start(model, output, "--quiet")
+    writing = time_until(journal.exists, process) - started
+    finished = time_until(output.exists, process) - started
+    assert process.wait() == 0
     assert output.read_bytes() == expected
     moments, kept = random.Random(20), 0
     for _ in range(20):
         output.unlink(missing_ok=True)
         process = start(model, output, "--quiet")
-        time.sleep(moments.uniform(0.3, 1.0) * duration)
+        time.sleep(moments.uniform(0.9 * writing, finished))
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not output.exists() or output.read_bytes() == expected, "a wrong file under the final name"
-        kept += (tmp_path / "killed.gguf.part.journal").exists()
+        kept += journal.exists()
     assert kept, "no kill landed while the file was being written"
     process = start(model, output, "--overwrite")
     messages = process.communicate()[1]
