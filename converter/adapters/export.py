@@ -120,11 +120,11 @@ def low_rank_steps(adapter: Adapter, base: Checkpoint) -> dict[str, list[LowRank
     steps: dict[str, list[LowRank]] = {}
     tied = () if merging.embedding is None else (merging.embedding, OUTPUT)
     for name, change in merging.changes.items():
-        if change.by is not None and not (name in base.tensors and same_values(change.original, base.tensors[name])):
-            raise refused(name, "replaces")
         found = [step for step in change.steps if isinstance(step, LowRank)]
         if found and name in tied:
             raise refused(name, "changes only one of the embedding and the output matrix that the base ties:")
+        if change.by is not None and not (name in base.tensors and same_values(change.original, base.tensors[name])):
+            raise refused(name, "replaces")
         if len(found) < len(change.steps):
             raise refused(name, "does more than adding a product of two matrices (DoRA, biases, tokens) to")
         if found:

@@ -90,11 +90,15 @@ class Stacked:
 
 def stacked_parameters(names: Names, module: str, who: str) -> Iterator[Stacked]:
     """The expert parameters of a module, from stacked tensors or from one matrix for each expert."""
+    stacked: set[str] = set()
     for parameter, layouts in SEPARATE.items():
+        if parameter == "up_proj" and "gate_up_proj" in stacked:
+            continue
         found = names.find(f"{module}.{parameter}", who) or names.find(f"{module}.{parameter}.weight", who)
         if found is not None and len(names.tensors[found].shape) == 3:
             experts, rows, columns = names.tensors[found].shape
             parts = tuple(((found, expert * rows, rows),) for expert in range(experts))
+            stacked.add(parameter)
             yield Stacked(parameter, (experts, rows, columns), parts)
             continue
         for layout in layouts:
@@ -102,6 +106,7 @@ def stacked_parameters(names: Names, module: str, who: str) -> Iterator[Stacked]
             if separate:
                 rows = sum(count for _, _, count in separate[0])
                 columns = names.tensors[separate[0][0][0]].row_length
+                stacked.add(parameter)
                 yield Stacked(parameter, (len(separate), rows, columns), separate)
                 break
 

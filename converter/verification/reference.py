@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,7 @@ def write_results(
     threads: int,
     trust_remote_code: bool,
     load_dtype: str | None,
+    adapters: list[str] | None = None,
 ) -> dict[str, Any]:
     """Run the source over windows of the passage and leave tokens and results in ``folder``.
 
@@ -98,6 +99,7 @@ def write_results(
         threads: threads to compute with.
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: a key of ``ROUNDING``, or None.
+        adapters: directories of LoRA adapters that the source is run with.
 
     Returns:
         ``windows``: how many there are.
@@ -118,7 +120,9 @@ def write_results(
         longest=reference.longest,
     )
     np.save(Path(folder) / IDS, windows)
-    model = load_source(source, reference, trust_remote_code=trust_remote_code, load_dtype=load_dtype)
+    model = load_source(
+        source, reference, trust_remote_code=trust_remote_code, load_dtype=load_dtype, adapters=adapters or ()
+    )
     results = np.lib.format.open_memmap(
         Path(folder) / RESULTS, mode="w+", dtype=np.float32, shape=(*windows.shape, row_length)
     )
@@ -140,7 +144,7 @@ def one_line(error: Exception) -> str:
 
 
 def load_source(
-    source: str, reference: Reference, *, trust_remote_code: bool, load_dtype: str | None
+    source: str, reference: Reference, *, trust_remote_code: bool, load_dtype: str | None, adapters: Sequence[str] = ()
 ) -> torch.nn.Module:
     """The checkpoint as transformers runs it: float32 on the CPU, attention computed step by step."""
     import torch
@@ -160,6 +164,17 @@ def load_source(
     missing = sorted(name for name in info["missing_keys"] if not name.startswith(reference.unread))
     if missing:
         raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
+    if adapters:
+        from converter.adapters.reference import with_adapters
+
+        try:
+            model = with_adapters(model, adapters, merged=load_dtype is not None)
+        except ImportError:
+            raise VerificationError(
+                "PEFT, which runs the source with its adapters, is missing: pip install peft"
+            ) from None
+        except Exception as error:  # as above
+            raise VerificationError(f"PEFT cannot load the adapters: {one_line(error)}") from error
     if load_dtype is not None:
         rounded = getattr(torch, ROUNDING[load_dtype])
         for parameter in model.parameters():
