@@ -5,11 +5,13 @@ The arguments of each function are those in https://github.com/pytorch/pytorch/b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from converter.checkpoints.source_file import quoted
+
+_MAX_NAME = 1024
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,12 @@ def _sizes(values: object) -> tuple[int, ...]:
 
 
 def text(value: object) -> str:
-    if isinstance(value, bytes):
-        return value.decode("ascii")
-    if not isinstance(value, str):
-        raise TypeError(f"a key is a {type(value).__name__}")
-    return value
+    """A short text, which Python 2 wrote as bytes."""
+    if not isinstance(value, str | bytes):
+        raise TypeError(f"a name is a {type(value).__name__}")
+    if len(value) > _MAX_NAME:
+        raise ValueError(f"a name is {len(value)} characters long")
+    return value.decode("ascii") if isinstance(value, bytes) else value
 
 
 def _view(storage: Storage, offset: object, shape: object, strides: object, of: object, metadata: object) -> StoredView:
@@ -121,16 +124,19 @@ def _with_attributes(function: Global, kind: Global, arguments: tuple[Any, ...],
     return _TENSORS[function.name](*arguments)
 
 
-def _ordered(pairs: Iterable[tuple[Any, Any]] = ()) -> dict[Any, Any]:
-    """``collections.OrderedDict``, empty or, by Python 2, with all its items."""
-    return {text(key): value for key, value in pairs}
+def _ordered(pairs: list[tuple[Any, Any]] | None = None) -> dict[Any, Any]:
+    """``collections.OrderedDict``, empty or, by Python 2, with all its items: a list that nobody needs twice."""
+    found = {text(key): value for key, value in pairs or []}
+    if pairs is not None:
+        pairs.clear()
+    return found
 
 
-def _encoded(written: str, encoding: str) -> bytes:
-    """How the second protocol writes bytes."""
-    if encoding != "latin1":
-        raise ValueError(f"bytes are written in {quoted(encoding)}")
-    return written.encode("latin1")
+def _encoded(written: str, encoding: object) -> str:
+    """``_codecs.encode``, with which the second protocol writes bytes: each stays the character that stands for it."""
+    if encoding != "latin1" or not isinstance(written, str):
+        raise ValueError("bytes are not written as latin1")
+    return written
 
 
 _DTYPES = {

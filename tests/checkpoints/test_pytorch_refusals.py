@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import random
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -234,6 +235,31 @@ def test_a_tower_of_tuples_is_small(tmp_path: Path, refusal: Refusal) -> None:
     assert refused(tmp_path / "x.bin", refusal).startswith("FILE: is a pickled tuple, no file of torch.save")
     (tmp_path / "x.bin").write_bytes(tower + b"}q\x01h\x00K\x01s.")
     assert "a key is a tuple" in refused(tmp_path / "x.bin", refusal)
+
+
+PAIRS = b"".join(b"X\x04\x00\x00\x00%04dK\x01\x86" % number for number in range(2000))
+LONG = b"\x10\x27\x00\x00" + b"a" * 10000
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"(" + PAIRS + b"lq\x00" + b"ccollections\nOrderedDict\nh\x00\x85R" * 2000,
+        b"X" + LONG + b"q\x00" + b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R" * 2000,
+        b"B" + LONG + b"q\x00" + b"(U\x07storagectorch\nFloatStorage\nh\x00NK\x01tQ" * 2000,
+        b"(" + b"N" * 10000 + b"tq\x00" + b"ctorch\ndevice\nh\x00R" * 2000,
+    ],
+    ids=["ordered", "encoded", "keys", "arguments"],
+)
+def test_a_call_repeated_is_small(tmp_path: Path, refusal: Refusal, program: bytes) -> None:
+    """Two thousand times what was written once stays the size of the file."""
+    (tmp_path / "x.bin").write_bytes(b"\x80\x02" + program + b".")
+    tracemalloc.start()
+    try:
+        assert "its pickle is damaged" in refused(tmp_path / "x.bin", refusal)
+        assert tracemalloc.get_traced_memory()[1] < 3 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 @both

@@ -99,6 +99,13 @@ def test_every_shape(tmp_path: Path, shape: tuple[int, ...], *, legacy: bool) ->
     np.testing.assert_array_equal(found.read_rows(0, found.rows).reshape(shape), tensor.numpy())
 
 
+class ByPython2(dict[str, torch.Tensor]):
+    """Pickled as Python 2 pickles an OrderedDict."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, ([[name, value] for name, value in self.items()],)
+
+
 def linear() -> torch.nn.Linear:
     torch.manual_seed(1)
     return torch.nn.Linear(4, 3)
@@ -114,8 +121,9 @@ def linear() -> torch.nn.Linear:
         lambda state: {"module": {f"module.{name}": value for name, value in state.items()}},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: OrderedDict((name, torch.nn.Parameter(value)) for name, value in state.items()),
+        ByPython2,
     ],
-    ids=["plain", "model", "state_dict", "module", "compiled", "parameters"],
+    ids=["plain", "model", "state_dict", "module", "compiled", "parameters", "by Python 2"],
 )
 def test_wrappings(tmp_path: Path, wrap: Callable[..., Any], *, legacy: bool) -> None:
     state = linear().state_dict()
