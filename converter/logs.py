@@ -16,7 +16,8 @@ the event's own fields:
 ``log``        ``logger``: a line of another library
 =============  ==========================================================================
 
-A batch adds ``job`` to the events of a job, and ends with ``summary``: ``done``, ``kept``, ``failed``.
+A batch adds ``job`` to the events of a job, tells ``kept`` (``output``) of one whose result was there already, and ends
+with ``summary``: ``done``, ``kept``, ``failed``, ``seconds``.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ import click
 
 if TYPE_CHECKING:
     from converter import Progress, Result
+    from converter.verification import Verification
 
 #: Levels of events; the others are INFO.
 LEVELS = {"warning": logging.WARNING, "failed": logging.ERROR}
 #: What a line begins with for a person.
 PREFIXES = {"warning": "warning: ", "failed": "error: "}
+#: Events that a person who does not ask for every step is spared.
+DETAILS = ("read", "wrote", "verified")
 #: Names of a stage's beginning.
 BEGINNINGS = {"read": "reading", "calibrate": "calibrating", "write": "writing", "verify": "verifying"}
 #: Seconds between two ``progress`` events.
@@ -53,13 +57,15 @@ def configure_logs(*, json: bool = False, verbose: bool = False, quiet: bool = F
         json: every event and every library's line as a JSON object.
         verbose: for a person: every step.
         quiet: nothing but warnings and errors of our own, and errors of libraries.
-        unattended: for a person who reads later: every step, with the time of day.
+        unattended: for a person who reads later: what begins and ends, with the time of day.
     """
     root = logging.getLogger()
     for old in [handler for handler in root.handlers if isinstance(handler, _Handler)]:
         root.removeHandler(old)
     handler = _Handler()
     handler.setFormatter(_Json() if json else _Text(times=unattended))
+    if not (json or verbose):
+        handler.addFilter(lambda record: getattr(record, "event", "") not in DETAILS)
     root.addHandler(handler)
     logging.captureWarnings(json)
     steps = not quiet and (json or verbose or unattended)
@@ -128,7 +134,18 @@ def log_result(result: Result, **fields: Any) -> None:
         }
         figures["verify"] = result.verification.level
         event("verified", result.verification.verdict, **figures, seconds=seconds.get("verify"), **fields)
-    event("finished", f"{output} is done", output=output, method=result.method, seconds=sum(seconds.values()), **fields)
+    whole = sum(seconds.values())
+    text = f"done in {whole:.1f} s, {verified_in_short(result.verification)}"
+    event("finished", text, output=output, method=result.method, seconds=whole, **fields)
+
+
+def verified_in_short(verification: Verification | None) -> str:
+    """How far an output is verified, in a few words."""
+    if verification is None:
+        return "not verified"
+    figures = (("mean KL", verification.mean_kl), ("mean cosine", verification.cosine))
+    shown = [f"{name} {value:.2g}" for name, value in figures if value is not None]
+    return ", ".join([f"verified ({verification.level})", *shown])
 
 
 class _Handler(logging.Handler):

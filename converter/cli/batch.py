@@ -1,0 +1,153 @@
+"""``convert batch FILE``: many models by many methods, unattended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from converter.batch import Job, Outcome
+    from converter.pipeline import Progress
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--resume", is_flag=True, help="Leave out what the catalogue has already; do only what is missing.")
+@click.option("--jobs", "at_a_time", type=click.IntRange(1), default=1, show_default=True, help="Models at a time.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of all together.  [default: the processors]")
+@click.option("--dry-run", is_flag=True, help="Print the jobs, do nothing.")
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--force", is_flag=True, help="Convert again what the catalogue has.")
+@click.option("--log-json", is_flag=True, help="Log one JSON object a line on standard error.")
+@click.option("--verbose", "-v", is_flag=True, help="Log every step.")
+@click.option("--quiet", "-q", is_flag=True, help="Log nothing but warnings and errors; print no table.")
+@click.pass_context
+def batch(
+    context: click.Context,
+    file: Path,
+    resume: bool,
+    at_a_time: int,
+    threads: int | None,
+    dry_run: bool,
+    overwrite: bool,
+    force: bool,
+    log_json: bool,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Convert many models by many methods, as FILE says; configs/batch.yaml shows how.
+
+    Each model is read once for all its methods. What fails doesn't stop the rest; the exit code is 1 then. A batch that
+    was interrupted goes on with --resume.
+    """
+    from converter.batch import BatchLock, expand, read_batch, run
+    from converter.batch.running import kept, make_directories
+    from converter.logs import ProgressLog, configure_logs, event
+
+    above = context.parent.params if context.parent is not None else {}
+    quiet, log_json = quiet or above.get("quiet", False), log_json or above.get("log_json", False)
+    verbose = verbose or above.get("verbose", False)
+    configure_logs(json=log_json, verbose=verbose, quiet=quiet, unattended=True)
+    plan = read_batch(file)
+    jobs = expand(plan, file)
+    if dry_run:
+        print_jobs(jobs)
+        return
+    jobs = [replace(job, request=replace(job.request, overwrite=overwrite, force=force)) for job in jobs]
+    directory = Path(plan.output_directory)
+    steps: dict[str, ProgressLog] = {}
+
+    def begun(group: Sequence[Job]) -> None:
+        for job in group:
+            asked = {"model": str(job.request.model), "method": job.method, "output": str(job.request.output)}
+            event("started", f"{job.method} of {job.request.model} started", job=job.name, **asked)
+
+    def progress(group: Sequence[Job], step: Progress) -> None:
+        if verbose or log_json:
+            steps.setdefault(group[0].name, ProgressLog(model=str(group[0].request.model))).show(step)
+
+    started, outcomes = time.perf_counter(), []
+    with ExitStack() as stack:
+        make_directories(directory, jobs)
+        lock = stack.enter_context(BatchLock(directory, file))
+        if resume and not force:
+            outcomes = kept(jobs)
+        done = {outcome.job.name for outcome in outcomes}
+        for outcome in outcomes:
+            log(outcome)
+        missing = [job for job in jobs if job.name not in done]
+        for outcome in run(
+            missing, at_a_time=at_a_time, threads=threads, inherited=[lock.descriptor], begun=begun, progress=progress
+        ):
+            log(outcome)
+            outcomes.append(outcome)
+    failed = sum(outcome.result is None for outcome in outcomes)
+    if not quiet:
+        print_outcomes(sorted(outcomes, key=lambda outcome: jobs.index(outcome.job)))
+    early = sum(outcome.kept for outcome in outcomes)
+    made = len(outcomes) - failed - early
+    seconds = time.perf_counter() - started
+    counts = {"done": made, "kept": early, "failed": failed}
+    text = f"{made} done, {early} kept, {failed} failed in {seconds:.1f} s"
+    event("summary", text, seconds=seconds, **counts)
+    context.exit(1 if failed else 0)
+
+
+def log(outcome: Outcome) -> None:
+    """The events of a job that has ended."""
+    from converter.logs import event, log_result
+
+    name = outcome.job.name
+    if outcome.result is None:
+        event("failed", outcome.reason, job=name, error=outcome.error, exit_code=outcome.exit_code)
+    elif outcome.kept:
+        event("kept", f"{outcome.result.output} is there already", job=name, output=str(outcome.result.output))
+    else:
+        log_result(outcome.result, job=name)
+
+
+def print_jobs(jobs: Sequence[Job]) -> None:
+    """What would be done; models that are read once for several jobs share a number."""
+    from converter.batch.running import groups_of
+    from converter.cli.table import print_columns
+
+    reading = {job.name: str(number) for number, group in enumerate(groups_of(jobs), 1) for job in group}
+    print_columns(
+        ("reading", "model", "method", "format", "verify", "output"),
+        [
+            (
+                reading[job.name],
+                str(job.request.model),
+                job.request.method,
+                job.request.output_format,
+                job.request.verify,
+                str(job.request.output),
+            )
+            for job in jobs
+        ],
+        right=("reading",),
+    )
+
+
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
+    """The table at the end."""
+    from converter.cli.convert import size
+    from converter.cli.table import print_columns
+    from converter.logs import verified_in_short
+
+    rows = []
+    for outcome in outcomes:
+        if outcome.result is None:
+            rows.append((outcome.job.name, "failed", "", "", outcome.reason))
+            continue
+        result = outcome.result
+        how = "kept" if outcome.kept else "resumed" if result.resumed else "done"
+        seconds = "" if outcome.kept else f"{sum(result.seconds.values()):.1f}"
+        rows.append((outcome.job.name, how, size(result.output_bytes), seconds, verified_in_short(result.verification)))
+    print_columns(("job", "result", "size", "seconds", "verified, or why not"), rows, right=("size", "seconds"))

@@ -1,0 +1,369 @@
+"""Batches: what a file expands to, what runs, what a failure, a kill and a second batch do."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llama_cpp_oracle as oracle
+import pytest
+import yaml
+from checkpoint_builder import write_model
+from command_line import Outcome, convert, refusal
+
+SAMPLE = Path(__file__).parent / "fixtures" / "sample"
+
+#: Loaded by every Python that is started here: tiles so small and flushes so frequent that a kill lands between them.
+SMALL_TILES = """
+import converter.execution.executor as executor, converter.plan as plan
+executor.FLUSH_SECONDS, plan.TILE_ELEMENTS = 0.01, 1 << 11
+"""
+#: Loaded in the same way: the process that converts the first model is killed.
+DYING = """
+import os, converter.pipeline as pipeline
+convert_together = pipeline.convert_together
+def die(requests, **further):
+    if str(requests[0].model).endswith("/one"):
+        os.kill(os.getpid(), 9)
+    return convert_together(requests, **further)
+pipeline.convert_together = die
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(**content: Any) -> Path:
+    """A batch file here; outputs go to ``out``."""
+    path = Path("batch.yaml")
+    path.write_text(yaml.safe_dump({"output_directory": "out", **content}))
+    return path
+
+
+def batch(*options: object, **content: Any) -> Outcome:
+    return convert("batch", write(**content), *options)
+
+
+def rows(text: str) -> list[list[str]]:
+    """A printed table without its header."""
+    return [line.split() for line in text.splitlines()[1:]]
+
+
+def catalogue() -> dict[str, tuple[int, str, int | None, str]]:
+    """What SQLite itself reads: id, method, passed and SHA-256 of the output, by output."""
+    with contextlib.closing(sqlite3.connect("out/catalogue.sqlite")) as plain:
+        found = plain.execute(
+            "SELECT output, id, method, passed, facts ->> '$.output_files[0].sha256', "
+            "json_array_length(facts, '$.output_files') FROM results"
+        ).fetchall()
+    assert all(row[-1] == 1 for row in found)
+    return {row[0]: row[1:-1] for row in found}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_models_by_methods_become_llama_cpps_bytes(here: Path) -> None:
+    other = {"model_name": str(write_model(here / "other", "qwen2")), "verify": "none"}
+    outcome = batch(models=[str(SAMPLE), other], methods=["f32", "q4_0"])
+    assert outcome.code == 0, outcome.err
+    assert [row[:2] for row in rows(outcome.out)] == [
+        [f"{model}-{method}.gguf", "done"] for model in ("sample", "other") for method in ("f32", "q4_0")
+    ]
+    assert outcome.err.splitlines()[-1][9:].startswith("4 done, 0 kept, 0 failed in ")
+    for model in ("sample", "other"):
+        oracle.quantize(here / "out" / f"{model}-f32.gguf", here / "reference.gguf", 2)
+        assert oracle.tensors(here / "out" / f"{model}-q4_0.gguf") == oracle.tensors(here / "reference.gguf")
+    known = catalogue()
+    assert sorted(known) == sorted(path.name for path in (here / "out").glob("*.gguf"))
+    assert all(record[-1] == sha256(here / "out" / name) for name, record in known.items())
+    assert [record[2] for record in known.values()] == [1, 1, None, None]
+    assert not (here / "out" / ".batch.lock").exists()
+
+
+def test_layers_of_choices(here: Path) -> None:
+    outcome = batch(
+        "--dry-run",
+        defaults={"verify": "none", "recipe": {"output_type": "q8_0"}},
+        models=[str(SAMPLE), {"model_name": str(SAMPLE), "name": "twin", "output": "{model}/{method}.{format}"}],
+        methods=["q4_0", {"method": "q4_0", "name": "pure", "recipe": {"pure": True}, "verify": "full"}],
+        exclude=[{"model": "sample", "method": "pure"}],
+        jobs=[{"model": "twin", "method": "pure", "output": "x.gguf", "verify": "load"}],
+    )
+    assert outcome.code == 0, outcome.err
+    sample = str(SAMPLE)
+    assert rows(outcome.out) == [
+        ["1", sample, "q4_0", "gguf", "none", "out/sample-q4_0.gguf"],
+        ["1", sample, "q4_0", "gguf", "none", "out/twin/q4_0.gguf"],
+        ["1", sample, "q4_0", "gguf", "full", "out/twin/pure.gguf"],
+        ["1", sample, "q4_0", "gguf", "load", "out/x.gguf"],
+    ]
+    assert not (here / "out").exists()
+
+
+def test_recipes_of_all_layers_count(here: Path) -> None:
+    outcome = batch(
+        defaults={"verify": "none", "recipe": {"tensor_types": {"ffn_down": "q8_0"}}},
+        models=[str(SAMPLE)],
+        methods=["q4_0", {"method": "q4_0", "name": "own", "recipe": {"output_type": "f16"}}],
+    )
+    assert outcome.code == 0, outcome.err
+    plain, own = (oracle.tensors(Path("out") / f"sample-{name}.gguf") for name in ("q4_0", "own"))
+    assert (plain["blk.0.ffn_down.weight"][0], plain["output.weight"][0]) == (8, 14)
+    assert (own["blk.0.ffn_down.weight"][0], own["output.weight"][0]) == (8, 1)
+
+
+def test_each_model_is_read_once_for_all_its_methods(here: Path) -> None:
+    content = {"models": [str(SAMPLE)], "methods": ["q4_0", "q8_0", "f16"], "defaults": {"verify": "none"}}
+    outcome = batch("--log-json", "--quiet", **content)
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    outcome = batch("--log-json", "--force", "--overwrite", **content)
+    events = [json.loads(line) for line in outcome.err.splitlines()]
+    assert [event["event"] for event in events].count("writing") == 1
+    assert [event["job"] for event in events if event["event"] == "finished"] == [
+        f"sample-{method}.gguf" for method in ("q4_0", "q8_0", "f16")
+    ]
+    assert events[-1]["event"] == "summary"
+    assert (events[-1]["done"], events[-1]["failed"]) == (3, 0)
+
+
+def test_a_failure_does_not_stop_the_rest(here: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    broken = write_model(here / "broken", "llama")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["model.norm.weight"][3] = float("nan")
+    save_file(tensors, broken / "model.safetensors", metadata={"format": "pt"})
+    options = {"models": [str(broken), str(SAMPLE)], "methods": ["q8_0", "iq2_xxs"], "defaults": {"verify": "none"}}
+    outcome = batch(**options)
+    assert outcome.code == 1
+    table = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines()[1:]}
+    assert [table[f"{name}.gguf"][0] for name in ("broken-q8_0", "broken-iq2_xxs", "sample-iq2_xxs")] == ["failed"] * 3
+    assert table["sample-q8_0.gguf"][0] == "done"
+    assert "NaN" in table["broken-q8_0.gguf"]
+    assert "sample-iq2_xxs.gguf: error: " in outcome.err
+    assert [path.name for path in Path("out").glob("*.gguf*")] == ["sample-q8_0.gguf"]
+    again = batch("--resume", **options)
+    assert again.code == 1
+    assert {line.split()[0]: line.split()[1] for line in again.out.splitlines()[1:]}["sample-q8_0.gguf"] == "kept"
+
+
+def test_two_models_at_a_time(here: Path) -> None:
+    twins = [{"model_name": str(write_model(here / name, "llama")), "name": name} for name in ("one", "two")]
+    outcome = batch("--jobs", 2, "--log-json", models=twins, methods=["q8_0"], defaults={"verify": "none"})
+    assert outcome.code == 0, outcome.err
+    events = [json.loads(line) for line in outcome.err.splitlines()]
+    assert [event["event"] for event in events if event["event"] in ("started", "finished")] == [
+        "started", "started", "finished", "finished"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "no jobs; expected models and methods, or jobs"),
+        ({"models": ["SAMPLE"]}, "no jobs; expected models and methods, or jobs"),
+        ({"modles": []}, "modles: unknown key; did you mean 'models'?"),
+        ({"models": [{"name": "x"}]}, "models[0].model_name: missing; it is required"),
+        ({"models": [{"model_name": "x", "verfy": "load"}]}, "models[0].verfy: unknown key; did you mean 'verify'?"),
+        ({"methods": [{"method": "q4_0", "recipe": {"pur": True}}]}, "methods[0].recipe.pur: unknown key; did you mean "
+         "'pure'?"),
+        ({"defaults": {"verify": "ful"}}, "defaults.verify: 'ful' is not a value; did you mean 'full'?"),
+        ({"defaults": 3}, "defaults: 3 found; a mapping of output, output_format, tokenizer_name, model_kwargs, "
+         "adapters, pre, imatrix, calibrate, recipe, allow_requantize, verify, batch_size, stream, split_max_size, "
+         "split_max_tensors, modelfile, push_to_hub expected"),
+        ({"models": "x"}, "models: 'x' found; input should be a valid list"),
+        ({"models": [3]}, "models[0]: 3 found; a mapping of output, "),
+        ({"models": ["SAMPLE"], "methods": ["q8"]}, "models[0] × methods[0]: method 'q8' does not exist; did you mean "
+         "q8_0?"),
+        ({"models": ["./no"], "methods": ["q8_0"]}, "models[0] × methods[0]: model: ./no: no such file or directory"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"imatrix": ["no/ne"]}},
+         "models[0] × methods[0]: imatrix: no/ne: no such file or directory"),
+        ({"models": ["SAMPLE", "SAMPLE"], "methods": ["q8_0"]}, "models[1]: another one is called 'sample' already; "
+         "give one of them a name"),
+        ({"models": [{"model_name": "x", "name": "a/b"}]}, "models[0].name: 'a/b' cannot be part of a file's name"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "exclude": [{"model": "smple"}]}, "exclude[0].model: 'smple' is "
+         "not among models; did you mean 'sample'?"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0", "q4_0"], "defaults": {"output": "{model}.gguf"}},
+         "models[0] × methods[0] and models[0] × methods[1] both write out/sample.gguf; give one of them a name or an "
+         "output"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "jobs": [{"model": "SAMPLE", "method": "q8_0"}]},
+         "models[0] × methods[0] and jobs[0] both write out/sample-q8_0.gguf; give one of them a name or an output"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"output": "{modle}.gguf"}}, "models[0] × methods[0]"
+         ": output: template '{modle}.gguf' has no field 'modle'; did you mean 'model'?"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"output": "{model"}}, "models[0] × methods[0]: "
+         "output: template '{model' is broken: expected '}' before end of string"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"output": "{model.__class__}"}}, "models[0] × "
+         "methods[0]: output: template '{model.__class__}' has no field 'model.__class__'; did you mean 'model'?"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"split_max_size": "4Q"}}, "models[0] × methods[0]: "
+         "split_max_size: '4Q' is not a size such as 4G or 500M"),
+        ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"recipe": {"output_type": "q9"}}}, "models[0] × "
+         "methods[0]: tensor type 'q9' does not exist; types are "),
+    ],
+)  # fmt: skip
+def test_mistakes_are_found_before_anything_starts(here: Path, content: dict[str, Any], message: str) -> None:
+    text = json.dumps(content).replace("SAMPLE", str(SAMPLE))
+    file = write(**json.loads(text))
+    found = refusal("batch", file, code=2)
+    assert found.startswith(f"{file}: {message}")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "a mapping with models and methods, or jobs, expected, list found"), ("a: [", "not YAML: ")],
+)
+def test_files_that_are_no_batch(here: Path, text: str, message: str) -> None:
+    Path("batch.yaml").write_text(text)
+    assert refusal("batch", "batch.yaml", code=2).startswith(f"batch.yaml: {message}")
+    assert refusal("batch", "none.yaml", code=2).startswith("none.yaml: cannot be read: ")
+
+
+def test_two_batches_do_not_fight(here: Path) -> None:
+    file = write(models=[str(SAMPLE)], methods=["q8_0"])
+    Path("out").mkdir()
+    holder = {"process": os.getpid(), "file": "/other.yaml", "since": "2026-01-01T00:00:00+00:00"}
+    with Path("out/.batch.lock").open("w") as lock:
+        json.dump(holder, lock)
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert refusal("batch", file) == (
+            f"out: the batch /other.yaml writes here (process {os.getpid()}, since 2026-01-01T00:00:00+00:00); wait "
+            "for it to end"
+        )
+    assert convert("batch", file).code == 0  # nobody holds the file that was left
+
+
+def test_an_output_directory_that_cannot_be_made(here: Path) -> None:
+    Path("out").write_text("a file")
+    assert refusal("batch", write(models=[str(SAMPLE)], methods=["q8_0"])) == "out: cannot be made: File exists"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    directory = tmp_path_factory.mktemp("models")
+    return [str(write_model(directory / name, "llama", dtype="bfloat16")) for name in ("one", "two")]
+
+
+@pytest.fixture
+def start(here: Path, models: list[str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a batch of two models by three methods with tiny tiles; what still runs at the end is killed."""
+    (here / "tiny").mkdir()
+    (here / "tiny" / "sitecustomize.py").write_text(SMALL_TILES)
+    file = write(models=models, methods=["q4_0", "q5_1", "q8_0"], defaults={"verify": "none"})
+    processes = []
+
+    def run(*options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "converter", "batch", str(file), "--jobs", "2", "--threads", "2", *options]
+        environment = {**os.environ, "PYTHONPATH": f"{here / 'tiny'}:{os.environ.get('PYTHONPATH', '')}"}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command, env=environment, text=True, **pipes))
+        return processes[-1]
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def children_of(process: subprocess.Popen[str]) -> list[int]:
+    """Processes that a process has started and that still run."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in listed.read_text().split()] if listed.exists() else []
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def writing() -> list[Path]:
+    return list(Path("out").glob("*.part*"))
+
+
+def test_killed_at_random_moments_and_resumed(start: Callable[..., subprocess.Popen[str]]) -> None:
+    began = time.monotonic()
+    whole = start()
+    messages = whole.communicate()[1]
+    assert whole.returncode == 0, messages
+    duration = time.monotonic() - began
+    expected = {path.name: path.read_bytes() for path in Path("out").glob("*.gguf")}
+    assert len(expected) == 6
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
+    for path in Path("out").iterdir():
+        path.unlink()
+    moments, interrupted, earlier = random.Random(5), 0, 0
+    for _ in range(4):
+        process = start("--resume")
+        time.sleep(moments.uniform(0.2, 0.9) * duration)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        interrupted += bool(writing())
+        for path in Path("out").glob("*.gguf"):
+            assert path.read_bytes() == expected[path.name], "a wrong file under a final name"
+        done = {path.name: path.stat().st_mtime_ns for path in Path("out").glob("*.gguf")}
+        known = catalogue() if Path("out/catalogue.sqlite").exists() else {}
+        assert set(done) <= set(known), "a file with its final name that the catalogue does not know"
+        process = start("--resume", "--log-json")
+        messages = process.communicate()[1]
+        assert process.returncode == 0, messages
+        events = [json.loads(line) for line in messages.splitlines()]
+        assert {event["job"] for event in events if event["event"] == "kept"} == set(done)
+        assert {event["job"] for event in events if event["event"] == "finished"} == set(expected) - set(done)
+        assert {path.name: path.read_bytes() for path in Path("out").glob("*.gguf")} == expected
+        assert not writing()
+        after = catalogue()
+        assert {name: record[-1] for name, record in after.items()} == digests
+        assert all(after[name] == known[name] for name in done), "recorded twice"
+        assert all(Path("out", name).stat().st_mtime_ns == stamp for name, stamp in done.items()), "written twice"
+        earlier += len(done)
+        for name in moments.sample(sorted(expected), 4):
+            Path("out", name).unlink()
+    assert interrupted, "no kill landed while a file was being written"
+    assert earlier
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_politely(start: Callable[..., subprocess.Popen[str]], number: signal.Signals, code: int) -> None:
+    process = start("--quiet")
+    until(writing)
+    children = children_of(process)
+    assert children
+    process.send_signal(number)
+    messages = process.communicate()[1]
+    assert (process.returncode, messages.splitlines()[-1:]) == (
+        code, ["convert: interrupted; run the same command again to go on"]
+    )  # fmt: skip
+    assert not [child for child in children if Path(f"/proc/{child}").exists()]
+    assert writing()
+    process = start("--resume")
+    messages = process.communicate()[1]
+    assert process.returncode == 0, messages
+    assert not writing()
+
+
+def test_a_process_that_dies_fails_its_jobs_only(here: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    (here / "tiny" / "sitecustomize.py").write_text(DYING)
+    process = start()
+    output, messages = process.communicate()
+    assert process.returncode == 1, messages
+    assert output.count("the process that converted it was killed by SIGKILL") == 3
+    assert [row[:2] for row in rows(output)[3:]] == [[f"two-{name}.gguf", "done"] for name in ("q4_0", "q5_1", "q8_0")]
