@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from converter.errors import CheckpointError
+from converter.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from converter.ollama.modelfile import Modelfile
+    from converter.ollama.syntax import Modelfile
 
 
 @click.command()
@@ -62,6 +62,8 @@ def run(
     from converter.ollama.server import check_name, post
 
     check_name(name)
+    if modelfile is not None and source is not None:
+        raise UsageError("--source is for what --modelfile says already; give one of them")
     files = [part.file.path for part in open_parts(model)]
     description = _described(model, modelfile, source)
     if adapter is None and description.adapter and modelfile is not None:
@@ -94,8 +96,8 @@ def run(
 
 
 def _described(model: Path, modelfile: Path | None, source: Path | None) -> Modelfile:
-    from converter.ollama import describe
-    from converter.ollama.modelfile import read_modelfile
+    from converter.ollama.describe import describe
+    from converter.ollama.syntax import read_modelfile
 
     if modelfile is None:
         return describe(model, source)

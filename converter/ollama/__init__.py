@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.ollama.describe import describe
-
-__all__ = ["describe", "modelfile"]
-
 
 def modelfile(gguf: Path, *, directory: Path | None = None) -> str:
     """The Modelfile of a finished GGUF, to be written beside it.
@@ -26,4 +22,7 @@ def modelfile(gguf: Path, *, directory: Path | None = None) -> str:
         CheckpointError: a file cannot be read, or a field of ``generation_config.json`` is not what it has to be.
         UsageError: the file's name holds what a Modelfile cannot.
     """
+    # Imported here: the process that renders a stranger's template imports this package and needs nothing of it.
+    from converter.ollama.describe import describe
+
     return describe(gguf, directory).text()

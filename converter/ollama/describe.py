@@ -17,8 +17,8 @@ from converter.checkpoints.source_file import SourceFile, quoted, read_json_obje
 from converter.errors import CheckpointError
 from converter.ollama.chat_format import ChatFormat
 from converter.ollama.go_template import go_template
-from converter.ollama.modelfile import Modelfile, Value
 from converter.ollama.recognition import recognise
+from converter.ollama.syntax import Modelfile, Value
 
 _LOG = logging.getLogger(__name__)
 

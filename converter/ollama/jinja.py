@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import resource
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NoReturn
 
 from converter.ollama.go_template import TODAY
@@ -32,8 +33,7 @@ def render(template: str, variables: dict[str, Any], jobs: list[dict[str, Any]])
         year-month-day. ``dated``: whether another form of the day's date is in them. ``error``: why nothing was
         rendered, else None.
     """
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _bound()
     from jinja2.exceptions import TemplateSyntaxError, UndefinedError
 
     clock = _Clock()
@@ -59,6 +59,14 @@ def render(template: str, variables: dict[str, Any], jobs: list[dict[str, Any]])
             texts.append(text if len(text) <= LONGEST else None)
     error_text = None if any(text is not None for text in texts) else f"it renders nothing: {reason}"
     return {"texts": texts, "dated": clock.other, "error": error_text}
+
+
+def _bound() -> None:
+    """Limit what is used from here on; libraries may have reserved much address space by now."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 class _Clock:
@@ -105,5 +113,7 @@ def _environment() -> Any:
 
 
 def _first_line(error: BaseException) -> str:
+    """What a stranger's program says, as it may be printed."""
     line = next(iter(str(error).splitlines()), type(error).__name__)
+    line = "".join(letter if letter.isprintable() else " " for letter in line)
     return line if len(line) <= 200 else f"{line[:197]}..."

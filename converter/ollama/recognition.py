@@ -22,6 +22,14 @@ _PROOF = {
     "a": "9.9 is {larger}; 9.90 > 9.11.",
     "t": "Compare 0.90 with 0.11.",
 }
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "larger",
+        "description": "The larger of two.",
+        "parameters": {"type": "object", "properties": {"a": {"type": "number", "description": "One."}}},
+    },
+}
 #: Conversations by the initials of their roles that a pattern must render as the template does.
 _PROVED = ("u", "uau", "uauau", "uauauau", "su", "suau", "suauau")
 
@@ -51,9 +59,10 @@ def recognise(template: str, special: dict[str, str], added: str) -> Recognition
     """
     jobs = _Jobs()
     shapes = {
-        "u": jobs.add(_probe("u")), "su": jobs.add(_probe("su")), "uau": jobs.add(_probe("uau")),
-        "suau": jobs.add(_probe("suau")), "u.": jobs.add(_probe("u"), False), "ua.": jobs.add(_probe("ua"), False),
-        "silent": jobs.add(_probe("u"), enable_thinking=False), "ut.": jobs.add(_probe("ut"), False),
+        "u": jobs.add(_probe("u")), "su": jobs.add(_probe("su")),
+        "uau": jobs.add(_probe("uau")), "suau": jobs.add(_probe("suau")),
+        "u.": jobs.add(_probe("u"), False), "ua.": jobs.add(_probe("ua"), False), "ut.": jobs.add(_probe("ut"), False),
+        "silent": jobs.add(_probe("u"), enable_thinking=False), "tools": jobs.add(_probe("u"), tools=[_TOOL]),
         "dropped": jobs.add([*_probe("u"), _said("a", f"{_THOUGHT}</think>{_ANSWER}"), _said("u", _SECOND)]),
     }  # fmt: skip
     proofs = {shape: jobs.add(_conversation(shape)) for shape in _PROVED}
@@ -82,6 +91,11 @@ def recognise(template: str, special: dict[str, str], added: str) -> Recognition
     remarks = []
     if probed["su"] is None:
         remarks.append("The model's chat template takes no system message; one is put before the first user's.")
+    if probed["tools"] not in (None, probed["u"]):
+        remarks.append(
+            "The model's chat template knows tools, which TEMPLATE leaves out: for them Ollama uses the former, in "
+            "the GGUF itself, from version 0.30 on."
+        )
     if result["dated"]:
         remarks.append("The model's chat template writes the day's date; here it is the day this was made.")
     return Recognition(chat, remarks=tuple(remarks))

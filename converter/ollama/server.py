@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from converter.checkpoints.source_file import unreadable
+from converter.checkpoints.gguf_header import read_gguf_header
+from converter.checkpoints.source_file import quoted, unreadable
 from converter.errors import CheckpointError, OutputError, UsageError
-from converter.ollama.modelfile import Modelfile, license_text
+from converter.ollama.syntax import Modelfile, license_text
 
 if TYPE_CHECKING:
     import httpx
@@ -80,8 +81,9 @@ def post(
         OutputError: there is no server, it is too old, its disk is full, or it refuses; one line.
     """
     check_name(name)
-    for file in (*files, *([adapter] if adapter else [])):
-        _check_gguf(file)
+    _check_gguf(files[0], "model")
+    if adapter is not None:
+        _check_gguf(adapter, "adapter")
     client = _client(host)
     with client:
         server = _Server(client, progress or (lambda what, done, total: None))
@@ -101,14 +103,10 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_gguf(file: Path) -> None:
-    try:
-        with file.open("rb") as opened:
-            magic = opened.read(4)
-    except OSError as error:
-        raise unreadable(file, error) from None
-    if magic != b"GGUF":
-        raise CheckpointError(f"{file}: not a GGUF file: it starts with {magic!r}, b'GGUF' expected")
+def _check_gguf(file: Path, expected: str) -> None:
+    found = read_gguf_header(file).value("general.type", "model")
+    if found != expected:
+        raise CheckpointError(f"{file}: holds {quoted(found)}, {expected!r} expected in its general.type")
 
 
 def _client(host: str | None) -> ollama.Client:

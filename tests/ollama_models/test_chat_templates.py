@@ -148,6 +148,7 @@ def test_date_of_the_day_in_another_form(prompt: Prompt) -> None:
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             "it does not render within 3 seconds and 2 GB",
         ),
+        ("{{ raise_exception('Red \\x1b[31m') }}", "it renders nothing: Red  [31m"),
         ("{% include '/etc/passwd' %}", "it renders nothing"),
     ],
 )
@@ -155,6 +156,13 @@ def test_template_without_a_pattern(source: str, reason: str) -> None:
     found = recognise(source, SPECIAL, "")
     assert found.chat is None
     assert reason in found.reason
+
+
+def test_tools_are_left_to_the_chat_template() -> None:
+    source = "{% if tools %}{{ tools | tojson(indent=2) }}{% endif %}" + FAMILIES["chatml"]
+    (remark,) = recognise(source, SPECIAL, "").remarks
+    assert "knows tools, which TEMPLATE leaves out" in remark
+    assert not recognise(FAMILIES["chatml"], SPECIAL, "").remarks
 
 
 def test_generation_blocks_and_loop_controls(prompt: Prompt) -> None:

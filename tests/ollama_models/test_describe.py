@@ -14,8 +14,9 @@ from ollama_models.chat_templates import FAMILIES
 from ollama_models.text_template import render, values
 
 from converter.errors import CheckpointError
-from converter.ollama import describe, modelfile
-from converter.ollama.modelfile import read_modelfile
+from converter.ollama import modelfile
+from converter.ollama.describe import describe
+from converter.ollama.syntax import read_modelfile
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
 TALK = [

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from converter.errors import UsageError
-from converter.ollama.modelfile import Modelfile, Value, license_text, read_modelfile
+from converter.ollama.syntax import Modelfile, Value, license_text, read_modelfile
 
 PARSED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "reference" / "parsed.json").read_text("utf-8"))
 AS_OLLAMA = {case["text"]: case for case in PARSED}

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf as gguf_library
@@ -16,9 +17,20 @@ from command_line import convert, refusal
 from ollama_models.ollama_stub import OllamaStub
 
 from converter.ollama import modelfile
-from converter.ollama.modelfile import read_modelfile
+from converter.ollama.syntax import read_modelfile
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
+
+
+def empty(path: Path, kind: str) -> Path:
+    """A GGUF with nothing in it but its kind."""
+    writer = gguf_library.GGUFWriter(path, "llama")
+    writer.add_type(kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def digest(path: Path) -> str:
@@ -49,8 +61,7 @@ def test_what_the_server_has_is_not_sent_again(gguf: Path, server: OllamaStub) -
 
 
 def test_a_modelfile_says_the_rest(gguf: Path, server: OllamaStub, tmp_path: Path) -> None:
-    adapter = tmp_path / "adapter.gguf"
-    adapter.write_bytes(b"GGUF and more")
+    adapter = empty(tmp_path / "adapter.gguf", "adapter")
     written = tmp_path / "Modelfile"
     written.write_text(
         'FROM ./other.gguf\nADAPTER ./adapter.gguf\nTEMPLATE """{{ .Prompt }}"""\nSYSTEM Be brief\n'
@@ -67,8 +78,7 @@ def test_a_modelfile_says_the_rest(gguf: Path, server: OllamaStub, tmp_path: Pat
 
 
 def test_an_adapter_by_option(gguf: Path, server: OllamaStub, tmp_path: Path) -> None:
-    adapter = tmp_path / "tuned.gguf"
-    adapter.write_bytes(b"GGUF, tuned")
+    adapter = empty(tmp_path / "tuned.gguf", "adapter")
     assert convert("ollama", gguf, "mine", "--adapter", adapter).code == 0
     assert server.models["mine"]["adapters"] == {"tuned.gguf": digest(adapter)}
 
@@ -174,13 +184,15 @@ def test_connection_lost_while_uploading(gguf: Path, server: OllamaStub) -> None
     assert line.endswith("); run the same command again, what the server has is not sent twice")
 
 
-@pytest.mark.parametrize("changed", [b"GGUF other bytes", b"GGUF", b"GGUF and some more"])
-def test_a_file_that_changes(gguf: Path, server: OllamaStub, tmp_path: Path, changed: bytes) -> None:
+@pytest.mark.parametrize(
+    "change", [lambda old: old[:-1] + b"x", lambda old: old[:-1], lambda old: old[:-1] + b"xy", lambda old: b""]
+)
+def test_a_file_that_changes(gguf: Path, server: OllamaStub, tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
     """Between the reading of its digest and the sending of its bytes."""
-    adapter = tmp_path / "adapter.gguf"
-    adapter.write_bytes(b"GGUF some bytes.")
+    adapter = empty(tmp_path / "adapter.gguf", "adapter")
+    before = adapter.read_bytes()
     known = digest(adapter)
-    server.asked = lambda asked: adapter.write_bytes(changed) if asked == known else None
+    server.asked = lambda asked: adapter.write_bytes(change(before)) if asked == known else None
     assert refusal("ollama", gguf, "m", "--adapter", adapter) == (
         f"{adapter}: changed while it was being sent; leave it alone and run again"
     )
@@ -196,6 +208,18 @@ def test_not_a_gguf(server: OllamaStub, gguf: Path, tmp_path: Path) -> None:
     missing = tmp_path / "none.gguf"
     assert refusal("ollama", missing, "m") == f"{missing}: cannot be read: No such file or directory"
     assert "cannot be read" in refusal("ollama", gguf, "m", "--modelfile", missing)
+
+
+def test_a_model_and_an_adapter_swapped(server: OllamaStub, gguf: Path, tmp_path: Path) -> None:
+    adapter = empty(tmp_path / "adapter.gguf", "adapter")
+    assert refusal("ollama", adapter, "m") == f"{adapter}: holds 'adapter', a model expected"
+    line = refusal("ollama", gguf, "m", "--adapter", gguf)
+    assert line == f"{gguf}: holds 'model', 'adapter' expected in its general.type"
+
+
+def test_a_modelfile_and_a_checkpoint_that_both_describe(server: OllamaStub, gguf: Path) -> None:
+    line = refusal("ollama", gguf, "m", "--modelfile", "Modelfile", "--source", SAMPLE, code=2)
+    assert line == "--source is for what --modelfile says already; give one of them"
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b/c/d", "-a", "a:", "a:b:c", "a.b/c", "ä", "a" * 81, "a\n"])
