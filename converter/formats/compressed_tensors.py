@@ -17,14 +17,18 @@ https://github.com/vllm-project/compressed-tensors.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.architectures.target import TargetTensor
 from converter.errors import RecipeError
+from converter.formats.safetensors_scheme import INTEGERS, Scheme
+from converter.plan import PlannedTensor
 from converter.quants.encoding import Encoding, StoredTensor, WeightTooLarge
 from converter.quants.kernel import Block, Source, Target, block_kernel, decoder
 from converter.quants.lanes import Lanes
@@ -214,17 +218,6 @@ def packed_columns(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint32]:
     return packed.reshape(-1, columns)
 
 
-@dataclass(frozen=True)
-class ShapeEncoding(Encoding):
-    """Small whole numbers as 64-bit integers."""
-
-    def stored(self, name: str, shape: tuple[int, ...]) -> tuple[StoredTensor, ...]:
-        return (StoredTensor(name, "I64", shape, 8 * shape[-1]),)
-
-    def split(self, blocks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-        return (blocks.view(np.float32).astype("<i8").view(np.uint8),)
-
-
 #: By method. Eight zero points of four bits fill a word, and 32 of five bits five of them.
 PACKED = {
     "q4_0": PackedEncoding("compressed-tensors q4_0", "q4_0", bits=4),
@@ -234,10 +227,8 @@ PACKED = {
     "q5_1": AsymmetricPackedEncoding("compressed-tensors q5_1", "q5_1", tile_rows=32, bits=5),
 }
 
-SHAPE = ShapeEncoding("I64", "f32")
 
-
-def quantization_config(encoding: PackedEncoding, ignore: Iterable[str]) -> dict[str, Any]:
+def quantization_config(encoding: PackedEncoding, ignore: Sequence[str]) -> dict[str, Any]:
     """What ``config.json`` says of the weights.
 
     Args:
@@ -268,3 +259,25 @@ def quantization_config(encoding: PackedEncoding, ignore: Iterable[str]) -> dict
     }
     # The library cannot leave asymmetric weights packed while it loads: it expects their zero points unpacked.
     return config if encoding.symmetric else config | {"dequantize": True}
+
+
+def shape_of(name: str, shape: tuple[int, ...]) -> tuple[PlannedTensor, ...]:
+    """The tensor that holds a weight's shape."""
+    sizes = tuple(map(float, shape))
+    return (PlannedTensor(TargetTensor(f"{name}_shape", (len(sizes),), values=sizes), INTEGERS),)
+
+
+#: By method. transformers decompresses all single experts, and without zero points.
+SCHEMES = {
+    method: Scheme(
+        encoding,
+        plain="f16",
+        experts=encoding.symmetric,
+        constants=shape_of,
+        configuration=partial(quantization_config, encoding),
+        package=("compressed_tensors", "compressed-tensors"),
+        plain_experts=False,
+        keeps_bfloat16=True,
+    )
+    for method, encoding in PACKED.items()
+}

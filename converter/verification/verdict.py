@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converter.errors import UsageError, VerificationError, VocabularyError
+from converter.outputs import nbytes_of
 from converter.verification.embedding_thresholds import EmbeddingThresholds
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS
@@ -186,5 +187,4 @@ def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int
 def fitting_threads(path: Path, threads: int | None, share: int) -> int:
     """Threads worth using: those asked for, or one for each processor, but at most one for each ``share`` bytes."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    nbytes = path.stat().st_size if path.is_file() else 0
-    return max(1, min(threads or processors, nbytes // share))
+    return max(1, min(threads or processors, nbytes_of(path) // share))

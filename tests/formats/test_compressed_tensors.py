@@ -12,7 +12,7 @@ from compressed_tensors.quantization.utils import calculate_qparams
 from numpy.typing import NDArray
 
 from converter.errors import RecipeError
-from converter.formats.compressed_tensors import GROUP, PACKED, SHAPE, PackedEncoding, quantization_config
+from converter.formats.compressed_tensors import GROUP, PACKED, PackedEncoding, quantization_config, shape_of
 from converter.quants import QUANT_TYPES, ggml
 from converter.quants.encoding import WeightTooLarge
 
@@ -104,9 +104,10 @@ def test_configuration_is_the_library_s(method: str) -> None:
 
 
 def test_shape_is_64_bit() -> None:
-    (stored,) = SHAPE.stored("weight_shape", (2,))
-    (data,) = SHAPE.encode(np.array([[128256, 8192]], np.float32))
-    assert (stored.dtype, stored.nbytes(1)) == ("I64", 16)
+    (planned,) = shape_of("weight", (128256, 8192))
+    (stored,) = planned.stored
+    (data,) = planned.encoding.encode(np.array([planned.target.values], np.float32))
+    assert (stored.name, stored.dtype, stored.nbytes(1)) == ("weight_shape", "I64", 16)
     assert data.view(np.int64).tolist() == [[128256, 8192]]
 
 

@@ -1,0 +1,112 @@
+"""Is a finished model directory faithful to its source? Stock transformers loads it, runs it, and compares."""
+
+from __future__ import annotations
+
+import filecmp
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from converter.errors import VerificationError
+from converter.verification.isolation import ask
+from converter.verification.kinds import KINDS
+from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads
+
+#: Methods that GGUF lacks, and the one whose thresholds they are held against: a row of 127 steps for thousands of
+#: weights is far coarser than a block of 32, and products in bitsandbytes' int8 round the activations as well.
+COMPARABLE = {"bnb_4bit": "q4_0", "bnb_8bit": "q5_0"}
+
+
+def verify_directory(
+    path: Path,
+    *,
+    level: str,
+    source: Path,
+    tokenizer: Path,
+    copied: Mapping[str, Path],
+    method: str,
+    threads: int | None = None,
+    batch_size: int = 1,
+    trust_remote_code: bool = False,
+    load_dtype: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Verification:
+    """Verify a finished directory. transformers runs in child processes; nothing is renamed or deleted.
+
+    Args:
+        path: the directory, under any name.
+        level: ``load`` (stock transformers loads it in the type that it names, every weight in its place, and generates
+            from finite logits or makes finite embeddings) or ``full`` (its logits or embeddings are compared with the
+            source's as well, both in float32).
+        source: the checkpoint's directory.
+        tokenizer: directory with the tokenizer's files.
+        copied: files that the directory must hold as they are, by their path within it.
+        method: the method that made it; it decides the thresholds.
+        threads: threads to compute with at most; by default one for each processor.
+        batch_size: windows of text that the models are run on at once.
+        trust_remote_code: let transformers run the checkpoint's own code.
+        load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
+        progress: called with what comes next.
+
+    Returns:
+        The verdict; a directory that cannot be loaded has failed, whatever is wrong with it.
+
+    Raises:
+        VerificationError: the source cannot be run, so a full verification is impossible.
+    """
+    started = time.perf_counter()
+    tell = progress or (lambda _: None)
+    result = Verification(level, passed=False, verdict="")
+    if differing := [name for name, file in copied.items() if not filecmp.cmp(path / name, file, shallow=False)]:
+        return finished(result, f"the directory is not usable: its {differing[0]} is not the source's", started)
+    few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
+    try:
+        tell("loading the directory with transformers")
+        loaded = ask("transformers_trial:try_out", path=str(path), threads=few, trust_remote_code=trust_remote_code)
+    except VerificationError as error:
+        return finished(result, f"the directory is not usable: {error}", started)
+    result, kind = replace(result, generated=loaded["generated"]), KINDS[loaded["kind"]]
+    holds = "holds the source's tokenizer" if copied else "has no tokenizer"
+    if level == "load":
+        return finished(result, f"transformers loads it, it {holds} and {kind.does}", started, passed=True)
+    request: dict[str, Any] = {
+        "tokenizer": str(tokenizer),
+        "batch_size": batch_size,
+        "threads": many,
+        "trust_remote_code": trust_remote_code,
+        **{name: loaded[name] for name in ("kind", "context_length", "row_length")},
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="results-") as expected,
+        tempfile.TemporaryDirectory(prefix="results-") as found,
+    ):
+        tell("running the source with transformers")
+        try:
+            ask("reference:write_results", source=str(source), folder=expected, load_dtype=load_dtype, **request)
+        except VerificationError as error:
+            raise VerificationError(
+                f"{source}: its {kind.results} cannot be compared: {error}; verify with level load instead"
+            ) from error
+        tell(f"comparing the directory's {kind.results} with the source's")
+        try:
+            figures = ask(
+                "transformers_trial:compare",
+                source=str(path),
+                folder=found,
+                source_folder=expected,
+                load_dtype=None,
+                **request,
+            )
+        except VerificationError as error:
+            return finished(result, f"the directory is not usable: {error}", started)
+    measured, limits = {name: figures[name] for name in kind.figures}, kind.thresholds(COMPARABLE.get(method, method))
+    result = replace(result, thresholds=limits, **measured)
+    excesses = limits.exceeded_by(measured, loaded["row_length"])
+    counted, name = kind.compared
+    over = f"over {figures[counted]:,} {name}"
+    if excesses:
+        return finished(result, f"the directory is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
+    return finished(result, f"faithful {over}: {kind.in_words(measured)}; it {holds}", started, passed=True)

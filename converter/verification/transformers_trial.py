@@ -1,0 +1,147 @@
+"""What is tried on a finished model directory with transformers. Each function is called in a child process of its own.
+
+The directory is loaded as anybody would, in the type that its configuration names, and without the converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.errors import VerificationError
+from converter.verification.divergence import Divergence
+from converter.verification.isolation import answering
+from converter.verification.reference import IDS, REFERENCES, RESULTS, auto_class, one_line, write_results
+from converter.verification.similarity import similarity
+from converter.verification.windows import WINDOW
+
+PROMPT = "The function"
+NEW_TOKENS = 16
+#: Tokens to start from where the directory has no tokenizer.
+BARE_PROMPT = (1, 2, 3)
+
+#: Ends of names of classes that predict text.
+_CAUSAL = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+
+
+@answering
+def try_out(path: str, threads: int, trust_remote_code: bool) -> dict[str, Any]:
+    """Load the model and run a short prompt: continue it greedily or embed it, and look at every number on the way.
+
+    Args:
+        path: the directory.
+        threads: threads to compute with.
+        trust_remote_code: let transformers run the directory's own code.
+
+    Returns:
+        ``kind``, a key of ``REFERENCES``; ``generated``: the new tokens' text; ``context_length``; ``row_length``: of a
+        row of logits or of an embedding.
+
+    Raises:
+        VerificationError: why transformers cannot run it, or what is wrong with its results.
+    """
+    import torch
+    import transformers
+
+    torch.set_num_threads(threads)
+    options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, **options)
+        kind = kind_of(config)
+        found = auto_class(path, REFERENCES[kind].classes, trust_remote_code=trust_remote_code)
+        model, info = found.from_pretrained(path, dtype="auto", output_loading_info=True, **options)
+        tokenizer = None
+        if any(Path(path).glob("tokenizer*")):
+            tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
+    except Exception as error:  # transformers raises whatever it meets
+        raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
+    check_loaded(info, REFERENCES[kind].unread)
+    ids = torch.tensor([tokenizer(PROMPT)["input_ids"] if tokenizer else BARE_PROMPT])
+    with torch.inference_mode():
+        rows, new = embedded(model, ids) if kind == "encoder" else generated(model.eval(), ids)
+    if not torch.isfinite(rows).all():
+        raise VerificationError(f"its results are not finite in {model.dtype}, the type that its config.json names")
+    if bool((rows.amax(-1) == rows.amin(-1)).any()):
+        raise VerificationError(f"all {rows.shape[-1]} elements of a result are the same")
+    return {
+        "kind": kind,
+        "generated": tokenizer.decode(new, skip_special_tokens=True) if tokenizer else "",
+        "context_length": getattr(config.get_text_config(), "max_position_embeddings", None) or WINDOW,
+        "row_length": rows.shape[-1],
+    }
+
+
+def kind_of(config: Any) -> str:
+    """What a configuration's model is, a key of ``REFERENCES``."""
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    return "causal" if any(name.endswith(_CAUSAL) for name in config.architectures or ()) else "encoder"
+
+
+def check_loaded(info: Mapping[str, Any], unread: tuple[str, ...]) -> None:
+    """Refuse a model of which weights are missing or of another shape.
+
+    Args:
+        info: what ``from_pretrained`` tells with ``output_loading_info``.
+        unread: beginnings of the names of weights that may be missing.
+
+    Raises:
+        VerificationError: which.
+    """
+    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(unread)):
+        raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, expected = mismatched[0]
+        raise VerificationError(f"transformers expects {name} of shape {tuple(expected)}, it has {tuple(found)}")
+
+
+def generated(model: Any, ids: Any) -> tuple[Any, list[int]]:
+    """Continue a prompt greedily: logits (tokens, vocabulary), and the tokens."""
+    import torch
+
+    made = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=NEW_TOKENS,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    logits = torch.cat(made.logits)
+    return logits, made.sequences[0, -len(logits) :].tolist()
+
+
+def embedded(model: Any, ids: Any) -> tuple[Any, list[int]]:
+    """Embeddings of a prompt's tokens (tokens, width); nothing is generated."""
+    return model.eval()(ids).last_hidden_state[0], []
+
+
+@answering
+def compare(folder: str, source_folder: str, **request: Any) -> dict[str, Any]:
+    """Run the model over the windows that the source was run on, and add up how far the results are apart.
+
+    Args:
+        folder: an existing directory for the model's results.
+        source_folder: where ``write_results`` left the source's.
+        request: what ``write_results`` takes, the directory as ``source``.
+
+    Returns:
+        The figures of ``Divergence`` or ``similarity`` by name.
+
+    Raises:
+        VerificationError: why transformers cannot run it.
+    """
+    outcome = write_results(folder=folder, **request)
+    if "failure" in outcome:
+        raise VerificationError(outcome["failure"])
+    ids = np.load(Path(folder) / IDS)
+    expected, found = (np.load(Path(each) / RESULTS, mmap_mode="r") for each in (source_folder, folder))
+    if request["kind"] == "encoder":
+        return similarity(list(expected), list(found))
+    total = Divergence()
+    for window in zip(ids, expected, found, strict=True):
+        total.add(*window)
+    return total.figures()
