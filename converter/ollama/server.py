@@ -160,7 +160,7 @@ class _Server:
             self.known += size
             return digest
         if response.status_code != 404:
-            self._refused(response, f"whether it has {file.name}")
+            self._refused(response, f"to say whether it has {file.name}")
         response = self._ask(
             "POST", f"/api/blobs/{digest}", content=self._body(file, size), headers={"Content-Length": str(size)}
         )

@@ -32,6 +32,8 @@ class OllamaStub:
         models: name to the request that made it.
         uploads: digests in the order they were sent.
         steps: what creating reports.
+        broken_off: whether it closes the connection in the middle of reporting.
+        forbidden: whether it answers nobody about blobs.
     """
 
     version: Any = "0.12.3"
@@ -44,6 +46,8 @@ class OllamaStub:
     steps: list[dict[str, Any]] = field(
         default_factory=lambda: [{"status": "parsing GGUF"}, {"status": "writing manifest"}, {"status": "success"}]
     )
+    broken_off: bool = False
+    forbidden: bool = False
     url: str = ""
 
     def create(self, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -87,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert re.fullmatch(r"/api/blobs/sha256:[0-9a-f]{64}", self.path), self.path
         digest = self.path.rsplit("/", 1)[1]
         self.stub.asked(digest)
-        self.send_response(200 if digest in self.stub.blobs else 404)
+        self.send_response(403 if self.stub.forbidden else 200 if digest in self.stub.blobs else 404)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -103,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
             for begin in range(0, len(lines), 40):  # lines do not end where chunks do
                 part = lines[begin : begin + 40]
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                if self.stub.broken_off:
+                    self.close_connection = True
+                    return
             self.wfile.write(b"0\r\n\r\n")
             return
         assert re.fullmatch(r"/api/blobs/sha256:[0-9a-f]{64}", self.path), self.path

@@ -177,6 +177,16 @@ def test_making_fails(gguf: Path, server: OllamaStub, last: dict[str, str], mess
     assert message in refusal("ollama", gguf, "m")
 
 
+def test_connection_lost_while_making(gguf: Path, server: OllamaStub) -> None:
+    server.broken_off = True
+    assert refusal("ollama", gguf, "m").startswith(f"{server.url}: the connection was lost while m was made: ")
+
+
+def test_a_server_that_lets_nobody_in(gguf: Path, server: OllamaStub) -> None:
+    server.forbidden = True
+    assert refusal("ollama", gguf, "m") == (f"{server.url}: refused to say whether it has {gguf.name}: Forbidden (403)")
+
+
 def test_connection_lost_while_uploading(gguf: Path, server: OllamaStub) -> None:
     server.hang_up_after = 1000
     line = refusal("ollama", gguf, "m")
