@@ -25,7 +25,7 @@ class Checkpoint:
     Attributes:
         directory: where it lies, as given.
         config: ``config.json``, parsed, or made from ``params.json``.
-        tensors: every tensor by name, shard after shard, in the order of their bytes. Weights that were quantized
+        tensors: every tensor by name, shard after shard, in the order of the files. Weights that were quantized
             (``quantization_config``) appear under their plain names and are dequantized while they are read; those
             of Meta's and Mistral's own layouts under the names and in the order of rows that transformers uses.
         files: what the configuration's file and each shard were when they were opened.

@@ -21,12 +21,14 @@ import math
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converter.checkpoints.file_part import FilePart
 from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, unpickled
-from converter.checkpoints.rebuilt import Storage, StoredView
+from converter.checkpoints.rebuilt import StoredView
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
 from converter.checkpoints.source_file import SourceFile, quoted
 from converter.checkpoints.strided import StridedTensor, is_contiguous
@@ -40,8 +42,8 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
 
-_Place = Callable[[Storage], tuple[int, int]]
-"""Gives a storage's offset in the file and its size, both in bytes."""
+_Parts = Callable[[str], FilePart]
+"""Gives the bytes of a storage by its key."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _MAX_ELEMENTS = 2**60
@@ -49,7 +51,7 @@ _MAX_NAME = 1024
 
 
 def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
-    """The tensors of a state dict, in the order in which they lie in the file. Only the pickle is read.
+    """The tensors of a state dict, in its order. Only the pickle is read.
 
     Tensors that share memory are all there, each with the place that it has.
 
@@ -58,22 +60,21 @@ def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
     """
     begin = file.read_bytes(0, min(file.size, 512))
     if begin.startswith(b"PK\x03\x04"):
-        content, place = _archive(file)
+        content, part = _archive(file)
     elif begin.startswith(b"\x80"):
-        content, place = _legacy(file)
+        content, part = _legacy(file)
     elif begin[257:262] == b"ustar":
         raise CheckpointError(f"{file.path}: is in PyTorch's tar format of 2016, which is not read; {_SAVE}")
     else:
         raise CheckpointError(f"{file.path}: is not a file of torch.save; download it again")
     views = _state_dict(content, str(file.path))
-    tensors = [_tensor(file, name, view, place) for name, view in views.items()]
-    return {tensor.name: tensor for tensor in sorted(tensors, key=lambda tensor: tensor.offset)}
+    return {name: _tensor(part(view.storage.key), name, view) for name, view in views.items()}
 
 
 _SAVE = "save its state_dict() with a current PyTorch"
 
 
-def _archive(file: SourceFile) -> tuple[Any, _Place]:
+def _archive(file: SourceFile) -> tuple[Any, _Parts]:
     """Content and storages of a zip archive."""
     try:
         with zipfile.ZipFile(_Stream(file, file.size)) as archive:
@@ -92,37 +93,43 @@ def _archive(file: SourceFile) -> tuple[Any, _Place]:
         raise CheckpointError(f"{file.path}: is a zip archive without data.pkl, no file of torch.save")
 
     def read(name: str) -> bytes:
-        offset, size = _entry(file, entries[name])
-        if size > PICKLE_LIMIT:
-            raise _damaged(file, f"{name} is {size} bytes long, expected at most {PICKLE_LIMIT}")
-        return file.read_bytes(offset, size)
+        part = _entry(file, entries[name])
+        if part.size > PICKLE_LIMIT:
+            raise _damaged(file, f"{name} is {part.size} bytes long, expected at most {PICKLE_LIMIT}")
+        return part.read_bytes(0, part.size)
 
     if f"{root}byteorder" in entries and (order := read(f"{root}byteorder")) != b"little":
         raise CheckpointError(f"{file.path}: its byte order is {quoted(order)}, expected little; {_SAVE}")
 
-    def place(storage: Storage) -> tuple[int, int]:
-        if (name := f"{root}data/{storage.key}") not in entries:
+    @cache
+    def part(key: str) -> FilePart:
+        if (name := f"{root}data/{key}") not in entries:
             raise _damaged(file, f"its archive has no entry {quoted(name)}")
         return _entry(file, entries[name])
 
-    return unpickled(io.BytesIO(read(f"{root}data.pkl")), str(file.path)), place
+    return unpickled(io.BytesIO(read(f"{root}data.pkl")), str(file.path)), part
 
 
-def _entry(file: SourceFile, entry: zipfile.ZipInfo) -> tuple[int, int]:
-    """Offset and size of an entry's bytes."""
+def _entry(file: SourceFile, entry: zipfile.ZipInfo) -> FilePart:
+    """The bytes of an entry."""
     if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
         raise CheckpointError(f"{file.path}: {quoted(entry.filename)} is compressed or encrypted; {_SAVE}")
-    # The header before an entry has its own length, which need not be that in the directory.
-    if not 0 <= entry.header_offset <= file.size - _LOCAL_HEADER.size:
-        raise _damaged(file, f"{quoted(entry.filename)} lies outside of it")
-    signature, name, extra = _LOCAL_HEADER.unpack(file.read_bytes(entry.header_offset, _LOCAL_HEADER.size))
-    offset = entry.header_offset + _LOCAL_HEADER.size + name + extra
-    if signature != b"PK\x03\x04" or offset + entry.file_size > file.size:
-        raise _damaged(file, f"{quoted(entry.filename)} lies outside of it")
-    return offset, entry.file_size
+    outside = _damaged(file, f"{quoted(entry.filename)} lies outside of it")
+    if not 0 <= entry.header_offset <= file.size - _LOCAL_HEADER.size - entry.file_size:
+        raise outside
+
+    def begin() -> int:
+        # The header before an entry has its own length, which need not be that in the directory.
+        signature, name, extra = _LOCAL_HEADER.unpack(file.read_bytes(entry.header_offset, _LOCAL_HEADER.size))
+        offset: int = entry.header_offset + _LOCAL_HEADER.size + name + extra
+        if signature != b"PK\x03\x04" or offset + entry.file_size > file.size:
+            raise outside
+        return offset
+
+    return FilePart(file, entry.file_size, begin)
 
 
-def _legacy(file: SourceFile) -> tuple[Any, _Place]:
+def _legacy(file: SourceFile) -> tuple[Any, _Parts]:
     """Content and storages of a file as written before PyTorch 1.6."""
     stream = _Stream(file, min(file.size, PICKLE_LIMIT))
     if (magic := unpickled(stream, str(file.path))) != LEGACY_MAGIC:
@@ -133,30 +140,31 @@ def _legacy(file: SourceFile) -> tuple[Any, _Place]:
         raise _damaged(file, "its first pickles are not those of torch.save")
     if facts.get("little_endian") is not True:
         raise CheckpointError(f"{file.path}: was saved by a big-endian machine; {_SAVE}")
-    # How long a storage is in bytes, only the tensors in it know.
-    widths = {view.storage.key: _width(view.storage.dtype) for view in _every(content)}
-    places, position = {}, stream.tell()
+    storages = {view.storage.key: view.storage for view in _every(content)}
+    parts: dict[str, FilePart] = {}
+    position = stream.tell()
     for key in (key.decode("ascii", "replace") if isinstance(key, bytes) else key for key in keys):
-        if not isinstance(key, str) or key not in widths or position + 8 > file.size:
-            raise _damaged(file, "its storages are not those that its tensors name, or it is truncated")
-        size = int.from_bytes(file.read_bytes(position, 8), "little") * widths[key]
-        places[key] = (position + 8, size)
+        if not isinstance(key, str) or key not in storages or key in parts:
+            raise _damaged(file, "its storages are not those that its tensors name")
+        size = storages[key].count * _width(storages[key].dtype)
+        parts[key] = FilePart(file, size, partial(_counted, file, position, storages[key].count))
         position += 8 + size
-    if position > file.size:
-        raise _damaged(file, f"is truncated: its storages end at byte {position}, of which there are {file.size}")
+    if position != file.size:
+        raise _damaged(file, f"is truncated or too long: its storages end at byte {position} of {file.size}")
 
-    def place(storage: Storage) -> tuple[int, int]:
-        if storage.key not in places:
-            raise _damaged(file, f"it has no storage {quoted(storage.key)}")
-        offset, size = places[storage.key]
-        if storage.view is None:
-            return offset, size
-        first, count = (number * _width(storage.dtype) for number in storage.view)
-        if first + count > size:
-            raise _damaged(file, f"a view ends outside of storage {quoted(storage.key)}")
-        return offset + first, count
+    def part(key: str) -> FilePart:
+        if key not in parts:
+            raise _damaged(file, f"it has no storage {quoted(key)}")
+        return parts[key]
 
-    return content, place
+    return content, part
+
+
+def _counted(file: SourceFile, position: int, count: int) -> int:
+    """Where the elements begin of which there are ``count``, as the bytes at ``position`` say."""
+    if (found := int.from_bytes(file.read_bytes(position, 8), "little")) != count:
+        raise _damaged(file, f"the storage at byte {position} has {found} elements, {count} expected")
+    return position + 8
 
 
 def _every(content: Any) -> list[StoredView]:
@@ -196,21 +204,22 @@ def _plain(views: dict[Any, StoredView], path: str) -> dict[str, StoredView]:
     return views
 
 
-def _tensor(file: SourceFile, name: str, view: StoredView, place: _Place) -> SafetensorsTensor:
+def _tensor(part: FilePart, name: str, view: StoredView) -> SafetensorsTensor:
     """A tensor at its place, which lies within its storage."""
-    begin, size = place(view.storage)
-    width = _width(view.dtype)
-    if view.storage.count * _width(view.storage.dtype) > size and view.storage.view is None:
-        raise _damaged(file, f"the storage of tensor {name} has {size} bytes, too few")
+    width, start, size = _width(view.dtype), 0, part.size
+    if view.storage.view is not None:
+        start, size = (number * _width(view.storage.dtype) for number in view.storage.view)
+    if start + size > part.size or view.storage.count * _width(view.storage.dtype) > part.size:
+        raise _damaged(part, f"the storage of tensor {name} has {part.size} bytes, too few")
     if math.prod(length or 1 for length in view.shape) > _MAX_ELEMENTS:
-        raise _damaged(file, f"tensor {name} has shape {quoted(view.shape)}")
+        raise _damaged(part, f"tensor {name} has shape {quoted(view.shape)}")
     reach = view.offset + sum((length - 1) * stride for length, stride in zip(view.shape, view.strides, strict=True))
     if math.prod(view.shape) and (reach + 1) * width > size:
-        raise _damaged(file, f"tensor {name} reaches beyond its storage of {size} bytes")
-    offset = begin + view.offset * width
+        raise _damaged(part, f"tensor {name} reaches beyond its storage of {size} bytes")
+    offset = start + view.offset * width
     if is_contiguous(view.shape, view.strides):
-        return SafetensorsTensor(name, view.dtype, view.shape, file, offset)
-    return StridedTensor(name, view.dtype, view.shape, file, offset, view.strides)
+        return SafetensorsTensor(name, view.dtype, view.shape, part, offset)
+    return StridedTensor(name, view.dtype, view.shape, part, offset, view.strides)
 
 
 def _width(dtype: str | None) -> int:

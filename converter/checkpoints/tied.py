@@ -26,7 +26,7 @@ def without_tied_head(
     places: dict[Any, list[str]] = {}
     for name, tensor in tensors.items():
         strides = tensor.strides if isinstance(tensor, StridedTensor) else None
-        places.setdefault((tensor.file.path, tensor.offset, tensor.shape, strides), []).append(name)
+        places.setdefault((id(tensor.file), tensor.offset, tensor.shape, strides), []).append(name)
     shared = [name for names in places.values() if len(names) > 1 for name in names if name in HEADS]
     text = config.get("text_config")
     holders = [config, text] if isinstance(text, dict) else [config]

@@ -154,13 +154,43 @@ def test_a_big_endian_machine(tmp_path: Path, refusal: Refusal) -> None:
     assert refused(path, refusal).startswith("FILE: was saved by a big-endian machine; save its state_dict()")
 
 
+def test_a_count_that_is_wrong(tmp_path: Path, refusal: Refusal) -> None:
+    """Found when the storage is read."""
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.ones(1000)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    before = (1000).to_bytes(8, "little")
+    assert content.count(before) == 1
+    path.write_bytes(content.replace(before, (999).to_bytes(8, "little")))
+    tensor = read_tensors(SourceFile(path))["a"]
+    assert refusal(tensor.read_rows, 0, 1) == (
+        f"{path}: the storage at byte {content.index(before)} has 999 elements, 1000 expected; download it again"
+    )
+
+
+def test_an_entry_without_its_header(tmp_path: Path, refusal: Refusal) -> None:
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.ones(1000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        offset = archive.getinfo("x/data/0").header_offset
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 4] = bytes(4)
+    path.write_bytes(content)
+    tensor = read_tensors(SourceFile(path))["a"]
+    assert refusal(tensor.read_rows, 0, 1) == f"{path}: 'x/data/0' lies outside of it; download it again"
+
+
 @both
 @pytest.mark.parametrize("cut", [1, 30, 100, 1000, 2000])
 def test_truncated(tmp_path: Path, refusal: Refusal, cut: int, *, legacy: bool) -> None:
     path = tmp_path / "x.bin"
     torch.save({"a": torch.ones(1000)}, path, _use_new_zipfile_serialization=not legacy)
     os.truncate(path, path.stat().st_size - cut)
-    reason = "is truncated: its storages end at byte" if legacy else "its zip directory cannot be read: File is not a"
+    reason = (
+        "is truncated or too long: its storages end at byte"
+        if legacy
+        else "its zip directory cannot be read: File is not a"
+    )
     assert refused(path, refusal).startswith(f"FILE: {reason}")
 
 

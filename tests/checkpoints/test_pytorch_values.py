@@ -82,12 +82,13 @@ def test_every_type(tmp_path: Path, *, legacy: bool) -> None:
     content = {
         name: torch.randint(0, 2, (3, 5 * kind.itemsize), dtype=torch.uint8).view(kind) for name, kind in kinds.items()
     }
-    file = SourceFile(saved(tmp_path / "x.bin", content, legacy=legacy))
-    found = read_tensors(file)
+    found = read_tensors(SourceFile(saved(tmp_path / "x.bin", content, legacy=legacy)))
     assert found.keys() == content.keys()
     for name, tensor in content.items():
         assert (found[name].dtype, found[name].shape, found[name].nbytes) == (name, tuple(tensor.shape), tensor.nbytes)
-        assert file.read_bytes(found[name].offset, tensor.nbytes) == tensor.view(torch.uint8).numpy().tobytes()
+        assert (
+            found[name].file.read_bytes(found[name].offset, tensor.nbytes) == tensor.view(torch.uint8).numpy().tobytes()
+        )
 
 
 @both
@@ -178,6 +179,35 @@ def test_views_of_an_old_storage(tmp_path: Path) -> None:
     found = read_tensors(SourceFile(path))["x"]
     np.testing.assert_array_equal(found.read_rows(0, 1)[0], expected.numpy())
     np.testing.assert_array_equal(expected.numpy(), values[4:8].numpy())
+
+
+class Counted(SourceFile):
+    """A file that notes what is read of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.reads: list[tuple[int, int]] = []
+        super().__init__(path)
+
+    def read_into(self, offset: int, target: np.ndarray[Any, Any]) -> None:
+        self.reads.append((offset, target.nbytes))
+        super().read_into(offset, target)
+
+
+@both
+def test_files_far_away(tmp_path: Path, *, legacy: bool) -> None:
+    """A look at a file on another machine is a request: opening needs both ends of it, a tensor what belongs to it."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "far").mkdir()
+    content = {str(number): torch.full((1000, 100), float(number)) for number in range(40)}
+    file = Counted(saved(tmp_path / "far" / "x", content, legacy=legacy))
+    file.reads.clear()
+    with open_checkpoint(tmp_path, {"pytorch_model.bin": file}) as checkpoint:
+        assert all(offset < 2**17 or offset > file.size - 2**17 for offset, _ in file.reads)
+        assert sum(count for _, count in file.reads) < 2**18
+        file.reads.clear()
+        np.testing.assert_array_equal(checkpoint.tensors["7"].read_rows(3, 5), np.full((2, 100), 7, np.float32))
+        assert len(file.reads) == 2
+        assert max(offset for offset, _ in file.reads) - min(offset for offset, _ in file.reads) < 2000
 
 
 @both
