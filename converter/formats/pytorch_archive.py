@@ -18,12 +18,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converter.formats.torchao import FLOAT, GROUP, IntxEncoding
+from converter.formats.torchao import GROUP, IntxEncoding
 from converter.runtime import run_isolated
 
 if TYPE_CHECKING:
     from converter.execution.journal import Positions
     from converter.plan import PlannedTensor
+
+#: torch's names of safetensors' types.
+TORCH_DTYPES = {
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I8": "int8",
+    "U8": "uint8",
+}
 
 _CHUNK = 1 << 20
 
@@ -44,7 +54,7 @@ def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor]) -> Position
         archives[planned.file]["tensors"].append(
             {
                 "name": planned.target.name,
-                "parts": [(stored.dtype, stored.shape) for stored in planned.stored],
+                "parts": [(TORCH_DTYPES[stored.dtype], stored.shape) for stored in planned.stored],
                 "intx": _intx(planned),
             }
         )
@@ -58,7 +68,7 @@ def _intx(planned: PlannedTensor) -> dict[str, Any] | None:
     if not isinstance(planned.encoding, IntxEncoding):
         return None
     block = (*(1 for _ in planned.target.shape[1:]), GROUP)
-    return {"target_dtype": planned.encoding.weight_dtype, "block_size": block, "dtype": FLOAT}
+    return {"target_dtype": planned.encoding.weight_dtype, "block_size": block, "dtype": "float16"}
 
 
 def seal(path: Path) -> None:

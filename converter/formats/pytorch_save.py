@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 
@@ -24,8 +25,9 @@ def save_without_data(archives: list[dict[str, Any]]) -> list[list[list[int]]]:
     for archive in archives:
         with FakeTensorMode():
             state = {one["name"]: _tensor(one["parts"], one["intx"]) for one in archive["tensors"]}
-            with torch.serialization.skip_data(materialize_fake_tensors=True):
-                torch.save(state, archive["path"])
+            # An open file, because torch would make a path's name part of the contents.
+            with Path(archive["path"]).open("wb") as file, torch.serialization.skip_data(materialize_fake_tensors=True):
+                torch.save(state, file)
             read = torch.load(archive["path"], weights_only=True)
         answer.append([_positions(read[one["name"]]) for one in archive["tensors"]])
     return answer

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import RecipeError
+from converter.formats.safetensors_scheme import Scheme
 from converter.quants.encoding import Encoding, StoredTensor, WeightTooLarge
 from converter.quants.kernel import Block, Source, Target, block_kernel, decoder
 from converter.quants.simple import half
 
 #: Weights of a group, those of a GGUF block.
 GROUP = 32
-#: torch's name of the scales' type, and of the one that a weight stands for numbers of.
-FLOAT = "float16"
 
 _SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 
@@ -106,7 +106,7 @@ class IntxEncoding(Encoding):
         return f"int{self.bits}"
 
     def stored(self, name: str, shape: tuple[int, ...]) -> tuple[StoredTensor, ...]:
-        """The integers int8, the scales float16 and the zero points int8, named as torchao flattens a weight.
+        """Integers, scales and zero points, named as torchao flattens a weight.
 
         Raises:
             RecipeError: a row is not a whole number of groups.
@@ -118,9 +118,9 @@ class IntxEncoding(Encoding):
         owner, dot, parameter = name.rpartition(".")
         prefix, grouped = f"{owner}{dot}_{parameter}_", (*leading, groups)
         return (
-            StoredTensor(f"{prefix}qdata", "int8", shape, columns),
-            StoredTensor(f"{prefix}scale", FLOAT, grouped, 2 * groups),
-            StoredTensor(f"{prefix}zero_point", "int8", grouped, groups),
+            StoredTensor(f"{prefix}qdata", "I8", shape, columns),
+            StoredTensor(f"{prefix}scale", "F16", grouped, 2 * groups),
+            StoredTensor(f"{prefix}zero_point", "I8", grouped, groups),
         )
 
     def split(self, blocks: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
@@ -170,7 +170,7 @@ def quantization_config(encoding: IntxEncoding, plain: Sequence[str]) -> dict[st
 
     Args:
         encoding: of the quantized weights.
-        plain: names of the modules whose weights are not.
+        plain: names of the linear modules whose weights are not, or ``re:`` and a pattern for several.
     """
     settings = {
         "weight_dtype": {"_type": "torch.dtype", "_data": encoding.weight_dtype},
@@ -183,7 +183,21 @@ def quantization_config(encoding: IntxEncoding, plain: Sequence[str]) -> dict[st
     return {
         "quant_method": "torchao",
         "quant_type": {"default": {"_type": "IntxWeightOnlyConfig", "_version": 2, "_data": settings}},
-        "modules_to_not_convert": list(plain),
+        "modules_to_not_convert": [name.removeprefix("re:") for name in plain],
         "include_input_output_embeddings": False,
         "untie_embedding_weights": False,
     }
+
+
+#: By method. transformers gives torchao's tensors to whole parameters only, not to experts that it merges.
+SCHEMES = {
+    method: Scheme(
+        encoding,
+        plain="f16",
+        experts=False,
+        constants=lambda name, shape: (),
+        configuration=partial(quantization_config, encoding),
+        package=("torchao", "torchao"),
+    )
+    for method, encoding in INTX.items()
+}

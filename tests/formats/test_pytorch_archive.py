@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from converter.architectures import Piece, TargetTensor
 from converter.formats import pytorch_archive
-from converter.formats.pytorch import PLAIN
 from converter.formats.pytorch_archive import reserve, seal
+from converter.formats.safetensors_scheme import PLAIN
 from converter.formats.torchao import INTX
 from converter.plan import PlannedTensor
 from converter.quants.encoding import Encoding
@@ -86,7 +86,7 @@ def test_checksums_are_those_of_the_contents(tmp_path: Path) -> None:
     tensors = [planned("a.weight", (8, 96), INTX["q8_0"]), planned("b.weight", (3, 1 << 19), PLAIN["f16"])]
     fill([path], tensors, reserve([path], tensors))
     with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() == "model/data/0"
+        assert archive.testzip() == "archive/data/0"
     seal(path)
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
@@ -97,9 +97,7 @@ def test_checksums_are_those_of_the_contents(tmp_path: Path) -> None:
 
 
 def test_the_same_files_each_time(tmp_path: Path) -> None:
-    paths = [tmp_path / name / "model.bin" for name in ("one", "two")]
-    for path in paths:
-        path.parent.mkdir()
+    paths = [tmp_path / name for name in ("one.bin", "zweißig.bin")]
     tensors = [
         planned(name, shape, encoding, file)
         for file in range(2)
@@ -131,5 +129,5 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, monkeypatch: pytest.
     assert torch.equal(state["last.weight"], torch.arange(16, dtype=torch.float32).view(4, 4))
     with zipfile.ZipFile(path) as archive:
         checksums = {record.filename: record.CRC for record in archive.infolist()}
-    assert checksums["model/data/0"] == large % 99991 + ((1 << 17) * 33_000) % 997
-    assert checksums["model/data/1"] == last % 99991 + 64
+    assert checksums["archive/data/0"] == large % 99991 + ((1 << 17) * 33_000) % 997
+    assert checksums["archive/data/1"] == last % 99991 + 64

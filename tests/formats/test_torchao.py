@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from converter.errors import RecipeError
+from converter.formats.pytorch_archive import TORCH_DTYPES
 from converter.formats.torchao import INTX, IntxEncoding, quantization_config
 from converter.quants import QUANT_TYPES, ggml
 from converter.quants.encoding import WeightTooLarge
@@ -34,7 +35,7 @@ def planes(encoding: IntxEncoding, rows: NDArray[np.float32]) -> list[NDArray[np
     stored = encoding.stored("layer.weight", rows.shape)
     encoded = encoding.encode(rows)
     assert [array.nbytes for array in encoded] == [one.nbytes(len(rows)) for one in stored]
-    return [array.view(one.dtype).reshape(one.shape) for array, one in zip(encoded, stored, strict=True)]
+    return [array.view(TORCH_DTYPES[one.dtype]).reshape(one.shape) for array, one in zip(encoded, stored, strict=True)]
 
 
 @pytest.mark.parametrize("method", ["q4_0", "q5_0", "q8_0"])
@@ -115,6 +116,6 @@ def test_parts_are_named_as_torchao_flattens_them() -> None:
     weight = IntxUnpackedToInt8Tensor(*parts, torch.int4, (1, 32), torch.float16, None)
     flat, _ = flatten_tensor_state_dict({"a.b.weight": weight})
     stored = INTX["q4_0"].stored("a.b.weight", (4, 64))
-    assert [(one.name, one.dtype, one.shape) for one in stored] == [
+    assert [(one.name, TORCH_DTYPES[one.dtype], one.shape) for one in stored] == [
         (name, str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for name, tensor in flat.items()
     ]
