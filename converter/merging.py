@@ -11,7 +11,6 @@ import fcntl
 import math
 import os
 import shutil
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from converter.checkpoints.gguf_header import PAIRS_START, TensorInfo, read_gguf
 from converter.checkpoints.gguf_parts import SPLIT_KEYS, Part, open_parts
 from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError, OutputError, UsageError
+from converter.formats.gguf_header import aligned, pack_header
 
 #: Bytes copied at a time. They stay in the cache between reading and writing, which is faster than copying in the
 #: kernel where the file system cannot share blocks.
@@ -81,7 +81,7 @@ def merge(
     alignment = found[0].header.alignment
     regions = lay_out(found, alignment)
     header = header_bytes(found, regions, alignment)
-    total = len(header) + sum(padded(region.nbytes, alignment) for region in regions)
+    total = len(header) + sum(aligned(region.nbytes, alignment) for region in regions)
     check_output(output, found, total, overwrite=overwrite)
     unfinished = output.with_name(f"{output.name}.part")
     try:
@@ -141,7 +141,7 @@ def lay_out(parts: Sequence[Part], alignment: int) -> list[Region]:
                     f"{part.file.size}; download the file again"
                 )
             regions.append(Region(TensorInfo(info.name, info.shape, info.ggml_type, offset), part.file, begin, nbytes))
-            offset += padded(nbytes, alignment)
+            offset += aligned(nbytes, alignment)
     return regions
 
 
@@ -161,7 +161,7 @@ def size_of(info: TensorInfo, part: Part) -> int:
 
 
 def header_bytes(parts: Sequence[Part], regions: Sequence[Region], alignment: int) -> bytes:
-    """The output's header, padded to where the data begins. Layout: ``docs/gguf.md`` of ggml."""
+    """The output's header, padded to where the data begins."""
     first = parts[0]
     ends = first.header.pair_ends
     pairs = first.file.read_bytes(PAIRS_START, (ends[-1] if ends else PAIRS_START) - PAIRS_START)
@@ -170,13 +170,7 @@ def header_bytes(parts: Sequence[Part], regions: Sequence[Region], alignment: in
         for pair, begin, end in zip(first.header.metadata, (PAIRS_START, *ends), ends, strict=False)
         if pair.key not in SPLIT_KEYS
     ]
-    entries = []
-    for info in (region.info for region in regions):
-        name, dimensions = info.name.encode(), len(info.shape)
-        entries.append(struct.pack(f"<Q{len(name)}sI", len(name), name, dimensions))
-        entries.append(struct.pack(f"<{dimensions}QIQ", *reversed(info.shape), info.ggml_type, info.offset))
-    text = b"".join([struct.pack("<4sIQQ", b"GGUF", 3, len(regions), len(kept)), *kept, *entries])
-    return text.ljust(padded(len(text), alignment), b"\0")
+    return pack_header(kept, [region.info for region in regions], alignment)
 
 
 def check_output(output: Path, parts: Sequence[Part], nbytes: int, *, overwrite: bool) -> None:
@@ -223,7 +217,3 @@ def check(path: Path, header: bytes, regions: Sequence[Region], total: int) -> N
     found, nbytes = read_gguf_header(path), path.stat().st_size
     if found.tensors != tuple(region.info for region in regions) or (found.data_start, nbytes) != (len(header), total):
         raise OutputError(f"{path}: does not read back as it was written; check the disk and run the command again")
-
-
-def padded(nbytes: int, alignment: int) -> int:
-    return -(-nbytes // alignment) * alignment
