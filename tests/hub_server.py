@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -274,7 +275,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         organization, model, name = path.lstrip("/").split("/", 2)
         content = hub.repositories[f"{organization}/{model}"].files[name]
-        self._content(name, content, {"ETag": f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'})
+        self._content(name, content, {"ETag": f'"{_md5(content)}"'})
 
     def _whoami(self, _: bytes) -> None:
         user = self._user()
@@ -380,9 +381,16 @@ _ROUTES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
 )
 
 
+@lru_cache(32)
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@lru_cache(32)
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+@lru_cache(32)
 def _git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
