@@ -131,16 +131,20 @@ class _Server:
 
     def check_version(self, *, parts: int) -> str:
         response = self._ask("GET", "/api/version", timeout=SECONDS)
+        if response.history:
+            # An upload is read once, so it cannot be sent again to where a redirection leads.
+            where = str(response.url).removesuffix("/api/version")
+            raise OutputError(f"{self.host}: sends its callers on to {where}; name that one with --host")
         try:
-            version = response.json()["version"]
-            numbers = tuple(map(int, re.findall(r"\d+", version)[:3]))
+            numbers = tuple(map(int, re.findall(r"\d+", response.json()["version"])[:3]))
         except (ValueError, KeyError, TypeError):
-            version, numbers = None, ()
+            numbers = ()
         if response.status_code != 200 or not numbers:
             raise OutputError(
                 f"{self.host}: does not answer as an Ollama server does ({response.status_code} to /api/version); "
                 "check --host or OLLAMA_HOST"
             )
+        version = ".".join(map(str, numbers))
         # A server built from source calls itself 0.0.0.
         for since, what in ((FILES_SINCE, "GGUF files"), (PARTS_SINCE if parts > 1 else FILES_SINCE, "a split GGUF")):
             if any(numbers) and numbers < since:
@@ -149,7 +153,7 @@ class _Server:
                     f"{self.host}: is Ollama {version}, which makes no models of {what}: "
                     f"{'.'.join(map(str, since))} or later expected; update it{advice}"
                 )
-        return str(version)
+        return version
 
     def give(self, file: Path) -> str:
         """Send a file unless the server has it; returns its digest."""
@@ -194,7 +198,7 @@ class _Server:
                 self._progress(status or "", step.completed or 0, step.total or 0)
         except ollama.ResponseError as error:
             self._fail(error.error, f"the making of {name}")
-        except (httpx.TransportError, ValueError) as error:
+        except (httpx.RequestError, ValueError) as error:
             raise OutputError(f"{self.host}: the connection was lost while {name} was made: {error}") from None
         if status != "success":
             raise OutputError(f"{self.host}: stopped making {name} after {status!r}, 'success' expected; see its log")
@@ -236,7 +240,7 @@ class _Server:
             raise OutputError(
                 f"{self.host}: no Ollama server answers; start it with `ollama serve`, or name another with --host"
             ) from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             reason = str(error) or type(error).__name__
             raise OutputError(
                 f"{self.host}: the connection was lost ({reason}); run the same command again, what the server has "
@@ -251,7 +255,7 @@ class _Server:
         self._fail(f"{text} ({response.status_code})", what)
 
     def _fail(self, reason: str, what: str) -> NoReturn:
-        line = " ".join(reason.split())[:300]
+        line = " ".join("".join(letter if letter.isprintable() else " " for letter in reason).split())[:300]
         if "no space left" in line or "not enough space" in line:
             raise OutputError(
                 f"{self.host}: its disk is full: {line}; free space where it keeps models (OLLAMA_MODELS) and run again"

@@ -32,6 +32,7 @@ class OllamaStub:
         models: name to the request that made it.
         uploads: digests in the order they were sent.
         steps: what creating reports.
+        moved: URL of the server that it names instead of answering.
         broken_off: whether it closes the connection in the middle of reporting.
         forbidden: whether it answers nobody about blobs.
     """
@@ -46,6 +47,7 @@ class OllamaStub:
     steps: list[dict[str, Any]] = field(
         default_factory=lambda: [{"status": "parsing GGUF"}, {"status": "writing manifest"}, {"status": "success"}]
     )
+    moved: str = ""
     broken_off: bool = False
     forbidden: bool = False
     url: str = ""
@@ -82,7 +84,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         assert self.path == "/api/version"
-        if isinstance(self.stub.version, int):
+        if self.stub.moved:
+            self.send_response(307)
+            self.send_header("Location", self.stub.moved + self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif isinstance(self.stub.version, int):
             self.answer(self.stub.version, {"error": "something else"})
         else:
             self.answer(200, {"version": self.stub.version})

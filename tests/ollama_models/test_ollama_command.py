@@ -14,7 +14,7 @@ import gguf as gguf_library
 import numpy as np
 import pytest
 from command_line import convert, refusal
-from ollama_models.ollama_stub import OllamaStub
+from ollama_models.ollama_stub import OllamaStub, serving
 
 from converter.ollama import modelfile
 from converter.ollama.syntax import read_modelfile
@@ -152,6 +152,13 @@ def test_another_kind_of_server(gguf: Path, server: OllamaStub, version: object)
     assert "does not answer as an Ollama server does" in refusal("ollama", gguf, "m")
 
 
+def test_a_server_that_has_moved(gguf: Path, server: OllamaStub) -> None:
+    with serving(OllamaStub()) as other:
+        server.moved = other.url
+        expected = f"{server.url}: sends its callers on to {other.url}; name that one with --host"
+        assert refusal("ollama", gguf, "m") == expected
+
+
 def test_a_host_that_cannot_be_one(gguf: Path) -> None:
     assert "expected e.g. http://127.0.0.1:11434" in refusal("ollama", gguf, "m", "--host", "a:port", code=2)
 
@@ -168,7 +175,10 @@ def test_a_full_disk_while_uploading(gguf: Path, server: OllamaStub) -> None:
     ("last", "message"),
     [
         ({"error": "open /models/x: no space left on device"}, "its disk is full: open /models/x: no space left on"),
-        ({"error": "template error:\nunexpected EOF"}, "refused the making of m: template error: unexpected EOF"),
+        (
+            {"error": "template error:\n\x1b[1m unexpected EOF"},
+            "refused the making of m: template error: [1m unexpected EOF",
+        ),
         ({"status": "writing manifest"}, "stopped making m after 'writing manifest', 'success' expected; see its log"),
     ],
 )
