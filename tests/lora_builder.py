@@ -103,8 +103,14 @@ def compare(checkpoint: Checkpoint, model: Any) -> None:
     for name in checkpoint.tensors:
         if name.endswith(BUFFERS):
             continue
-        now = {"embed_out.weight": "lm_head.weight"}.get(name, f"transformer.{name}")
-        expected = state[name] if name in state else state[now]
+        now = [
+            name,
+            f"transformer.{name}",
+            f"model.{name}",
+            name.replace("language_model.model", "model.language_model"),
+        ]
+        now += ["lm_head.weight"] * (name == "embed_out.weight")
+        expected = next(state[one] for one in now if one in state)
         found = values(checkpoint, name)
         assert found.shape == expected.shape, name
         error = np.abs(found - expected).max() / np.abs(expected).max()

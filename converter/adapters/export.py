@@ -8,10 +8,12 @@ and (columns, r). The product counts ``adapter.lora.alpha`` / r, so any other sc
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import gguf
 import numpy as np
@@ -22,6 +24,7 @@ from converter.adapters.products import products
 from converter.adapters.steps import LowRank, Matrix
 from converter.architectures import TargetTensor, find_family
 from converter.checkpoints import Checkpoint
+from converter.checkpoints.source_file import SourceFile
 from converter.errors import ArchitectureError, CheckpointError, OutputError
 from converter.outputs import check_output
 from converter.quants import QUANT_TYPES
@@ -62,6 +65,7 @@ def export_adapter(
     kind: str = "f32",
     *,
     overwrite: bool = False,
+    elsewhere: Mapping[str, SourceFile] = MappingProxyType({}),
     progress: Callable[[str], None] | None = None,
 ) -> Exported:
     """Write a PEFT adapter as a GGUF that llama.cpp loads with the GGUF of its base.
@@ -72,6 +76,7 @@ def export_adapter(
         output: the file to write; it gets this name when it is complete.
         kind: type of the tensors, one of ``TYPES``. Rows that do not fill blocks are float16 in a ``q8_0`` file.
         overwrite: replace an existing output.
+        elsewhere: files of the adapter that do not lie in its directory, by name.
         progress: told of each tensor.
 
     Raises:
@@ -80,13 +85,15 @@ def export_adapter(
         OutputError: the file cannot be written.
     """
     check_output(output, overwrite=overwrite)
-    adapter = open_adapter(directory)
+    adapter = open_adapter(directory, elsewhere)
     check_base(adapter, base)
     family = find_family(base.config)(base.config, base.tensors)
     steps = low_rank_steps(adapter, base)
     targets = [target for target in family.tensors() if any(piece.source in steps for piece in target.pieces)]
-    if lost := sorted(steps.keys() - {piece.source for target in targets for piece in target.pieces}):
-        raise ArchitectureError(f"{directory}: adapts {lost[0]}, which is in no GGUF of its base; leave it out")
+    for name in sorted(steps.keys() - {piece.source for target in targets for piece in target.pieces}):
+        if not family.leaves_out(name):
+            raise ArchitectureError(f"{directory}: adapts {name}, which is in no GGUF of its base")
+        logging.getLogger(__name__).warning("%s: %s is in no GGUF of its base and left out", directory, name)
     unfinished = output.with_name(f"{output.name}.part")
     try:
         write(unfinished, adapter, base, family.arch, targets, steps, kind, progress or (lambda _: None))

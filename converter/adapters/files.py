@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from converter.adapters.config import ADAPTER_CONFIG, LoraConfig, parse_config
 from converter.checkpoints import pytorch, safetensors
+from converter.checkpoints.files import Files
 from converter.checkpoints.floats import STORED_FLOATS
 from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
 from converter.checkpoints.tensor import SourceTensor
@@ -52,27 +54,30 @@ class Adapter:
     nbytes: int
 
 
-def open_adapter(directory: Path) -> Adapter:
+def open_adapter(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({})) -> Adapter:
     """Read an adapter's configuration and headers.
+
+    Args:
+        directory: where it lies.
+        elsewhere: files that belong to it and lie somewhere else, by their names in it.
 
     Raises:
         CheckpointError: no adapter, a damaged one, or one of a kind that cannot be merged.
     """
     directory = Path(directory)
-    if not (directory / ADAPTER_CONFIG).is_file():
+    files = Files.of(directory, elsewhere) if directory.is_dir() else Files(directory, elsewhere, frozenset(elsewhere))
+    if ADAPTER_CONFIG not in files.names:
         raise CheckpointError(
             f"{directory}: has no {ADAPTER_CONFIG}; the directory of a PEFT adapter expected, with it and {WEIGHTS[0]}"
         )
-    config_file = SourceFile(directory / ADAPTER_CONFIG)
+    config_file = files.open(ADAPTER_CONFIG)
     config = parse_config(config_file.path, read_json_object(config_file))
     config_file.close()
-    found = next((directory / name for name in WEIGHTS if (directory / name).is_file()), None)
-    if found is None:
+    name = next((name for name in WEIGHTS if name in files.names), None)
+    if name is None:
         raise CheckpointError(f"{directory}: has no {' and no '.join(WEIGHTS)}; download the adapter again")
-    file = SourceFile(found)
-    tensors: Mapping[str, SourceTensor] = (safetensors if found.suffix == ".safetensors" else pytorch).read_tensors(
-        file
-    )
+    file = files.open(name)
+    tensors: Mapping[str, SourceTensor] = (safetensors if name == WEIGHTS[0] else pytorch).read_tensors(file)
     file.close()
     modules: dict[str, dict[str, SourceTensor]] = {}
     replaced: dict[str, SourceTensor] = {}
@@ -80,8 +85,8 @@ def open_adapter(directory: Path) -> Adapter:
     for key, tensor in tensors.items():
         if tensor.dtype not in STORED_FLOATS or not tensor.nbytes:
             raise CheckpointError(
-                f"{found}: {key} is {tensor.dtype} {list(tensor.shape)}, numbers of one of {', '.join(STORED_FLOATS)} "
-                "expected"
+                f"{file.path}: {key} is {tensor.dtype} {list(tensor.shape)}, numbers of one of "
+                f"{', '.join(STORED_FLOATS)} expected"
             )
         name = key.removeprefix("base_model.").removeprefix("model.") if key.startswith("base_model.") else key
         for pattern, part in _PARTS:
@@ -90,14 +95,16 @@ def open_adapter(directory: Path) -> Adapter:
                 break
         else:
             if ".lora_" in name:
-                raise CheckpointError(f"{found}: {key} is no part of an adapter that is known; use PEFT to merge it")
+                raise CheckpointError(
+                    f"{file.path}: {key} is no part of an adapter that is known; use PEFT to merge it"
+                )
             if ".original_module." in name:
                 continue
             plain = re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", name)
             below = re.sub(r"\.base_layer(?=\.(weight|bias)$)", "", plain)
             (bases if below != plain else replaced)[below] = tensor
     if not modules and not replaced:
-        raise CheckpointError(f"{found}: holds no adapter's tensors (lora_A, lora_B); download it again")
+        raise CheckpointError(f"{file.path}: holds no adapter's tensors (lora_A, lora_B); download it again")
     return Adapter(
         directory,
         config,

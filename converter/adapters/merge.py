@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from converter.adapters.places import Names, Stacked, stacked_parameters, within
 from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
 from converter.checkpoints import Checkpoint, SourceTensor
-from converter.checkpoints.source_file import quoted
+from converter.checkpoints.source_file import SourceFile, quoted
 from converter.errors import CheckpointError
 
 #: Right matrices kept in memory, those used last.
@@ -36,7 +37,9 @@ TRANSPOSED_EXPERTS = ("gpt_oss",)
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 OUTPUT, OUTPUTS = "lm_head.weight", ("lm_head", "embed_out")
 #: Ends of the names of classes that compute logits.
-WITH_OUTPUT = ("ForCausalLM", "LMHeadModel")
+WITH_OUTPUT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+#: An embedding that encoder, decoder and often the output share.
+SHARED = "shared.weight"
 
 
 @dataclass
@@ -59,7 +62,9 @@ class Change:
         return MergedTensor(tensor.name, "F32", tensor.shape, tensor, tuple(self.steps)) if self.steps else tensor
 
 
-def adapt(checkpoint: Checkpoint, directories: Sequence[Path]) -> Checkpoint:
+def adapt(
+    checkpoint: Checkpoint, directories: Sequence[Path], elsewhere: Sequence[Mapping[str, SourceFile]] = ()
+) -> Checkpoint:
     """The checkpoint with these PEFT adapters merged into its tensors while they are read.
 
     Several are merged one after the other, as PEFT merges several active adapters. An output matrix that the
@@ -68,6 +73,7 @@ def adapt(checkpoint: Checkpoint, directories: Sequence[Path]) -> Checkpoint:
     Args:
         checkpoint: the base; the result closes it.
         directories: PEFT's directories (``adapter_config.json``, ``adapter_model.safetensors`` or ``.bin``).
+        elsewhere: for each directory, files that belong to it and lie somewhere else; none by default.
 
     Returns:
         A checkpoint whose ``files`` list the adapters' files too, and whose ``config`` counts the rows that an
@@ -76,7 +82,8 @@ def adapt(checkpoint: Checkpoint, directories: Sequence[Path]) -> Checkpoint:
     Raises:
         CheckpointError: an adapter is missing, damaged, of another model, or of a kind that cannot be merged.
     """
-    adapters = [open_adapter(directory) for directory in directories]
+    remote = elsewhere or [{}] * len(directories)
+    adapters = [open_adapter(directory, files) for directory, files in zip(directories, remote, strict=True)]
     merging = Merging(checkpoint)
     for adapter in adapters:
         if adapter.config.invocation_tokens:
@@ -98,6 +105,7 @@ class Merging:
         self.changes: dict[str, Change] = {}
         self.kept: Callable[[Factor], Matrix] = lru_cache(KEPT)(Factor.whole)
         self.embedding = self._tied_embedding()
+        self.aside = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
 
     def add(self, adapter: Adapter) -> None:
         """Add an adapter's changes; see :func:`adapt`."""
@@ -123,11 +131,11 @@ class Merging:
             if still_tied(self.changes[self.embedding], self.changes[OUTPUT]):
                 del self.changes[OUTPUT]
             else:
-                config["tie_word_embeddings"] = False
+                config = with_field(config, "tie_word_embeddings", False)
         for name, change in self.changes.items():
             before = self.checkpoint.tensors.get(name)
             if is_embedding(name) and before is not None and change.original.rows != before.rows:
-                config["vocab_size"] = change.original.rows
+                config = with_field(config, "vocab_size", change.original.rows)
         changed = {name: change.result for name, change in self.changes.items()}
         return dataclasses.replace(
             self.checkpoint,
@@ -157,7 +165,13 @@ class Merging:
         return self.changes[name]
 
     def _find(self, adapter: Adapter, name: str) -> str | None:
+        """The base's name of a tensor of the adapter's model."""
         found = self.names.find(name, str(adapter.directory))
+        if found == SHARED:
+            raise CheckpointError(
+                f"{adapter.directory}: adapts {name}, which encoder and decoder share, but not alike; merge the "
+                "adapter with PEFT (merge_and_unload) first"
+            )
         return OUTPUT if found is None and name == OUTPUT and self.embedding is not None else found
 
     def _follows(self, adapter: Adapter, name: str) -> bool:
@@ -196,7 +210,7 @@ class Merging:
         if name is not None:
             shape = self._change(name).original.shape
         else:
-            within = within_stack(self.names, module, str(adapter.directory))
+            within = None if self.aside else within_stack(self.names, module, str(adapter.directory))
             if within is None:
                 raise absent(adapter, f"{module}.weight")
             name, first, shape = within
@@ -244,10 +258,9 @@ class Merging:
         expert e.
         """
         a, b = pair(adapter, container, parts, "lora_{}.weight")
-        aside = self.checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
         for stack in stacks:
             experts, rows, columns = stack.shape
-            swapped = aside and not stack.parts[0][0][0].endswith(".weight")
+            swapped = self.aside and not stack.parts[0][0][0].endswith(".weight")
             if (b.rows, a.row_length) != ((columns, rows) if swapped else (rows, columns)):
                 continue
             parameter = f"{container}.{stack.name}"
@@ -297,6 +310,13 @@ class Merging:
 def is_embedding(name: str) -> bool:
     """Whether a tensor has a row for each token."""
     return name.removesuffix(".weight").rpartition(".")[2] in (*EMBEDDINGS, *OUTPUTS)
+
+
+def with_field(config: Mapping[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A configuration with a field set, in the part that describes the text model too."""
+    text = config.get("text_config")
+    inner = {"text_config": {**text, name: value}} if isinstance(text, dict) else {}
+    return {**config, **inner, name: value}
 
 
 def still_tied(embedding: Change, output: Change) -> bool:

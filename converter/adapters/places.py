@@ -12,6 +12,7 @@ from converter.errors import CheckpointError
 
 #: Parts of names that releases of transformers spell differently.
 SPELLINGS = (
+    ("model.language_model.", "language_model.model."),
     ("embed_out.weight", "lm_head.weight"),
     (".block_sparse_moe.", ".mlp."),
     (".block_sparse_moe.input_linear.weight", ".block_sparse_moe.experts.gate_up_proj"),

@@ -50,6 +50,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-first-release": ("gpt2-first-release", {"target_modules": ["c_attn", "c_proj"], "fan_in_fan_out": True}),
     "gpt2-untied": ("gpt2-untied-inner", {"target_modules": ["c_attn", "c_proj", "lm_head", "wte"]}),
     "phi3": ("phi3", {"target_modules": ["qkv_proj", "gate_up_proj", "o_proj"]}),
+    "mamba": ("mamba", {"target_modules": ["in_proj", "x_proj", "dt_proj"]}),
+    "gemma3-in-a-larger-model": (
+        "gemma3-multimodal",
+        {"target_modules": r".*language_model.*\.(q_proj|down_proj)", "use_dora": True},
+    ),
     "neox": ("gpt-neox", {"target_modules": ["query_key_value", "dense_h_to_4h", "lm_head"], "bias": "all"}),
 }
 

@@ -17,6 +17,7 @@ from converter.adapters import adapt
 from converter.checkpoints import open_checkpoint
 from converter.errors import ConversionError
 
+WEIGHTS = "adapter_model.safetensors"
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
@@ -45,7 +46,7 @@ def set_fields(adapter: Path, **fields: Any) -> None:
 
 def set_tensors(adapter: Path, changes: dict[str, tuple[int, ...] | None]) -> None:
     """Put zeros of these shapes in the file, or take a tensor out of it."""
-    path = adapter / "adapter_model.safetensors"
+    path = adapter / WEIGHTS
     tensors = load_file(path)
     for name, shape in changes.items():
         tensors.pop(name, None)
@@ -142,7 +143,7 @@ def test_tensors(case: str, adapter: Path, bases: Callable[[str], Path]) -> None
 def test_files(adapter: Path, bases: Callable[[str], Path], tmp_path: Path) -> None:
     base = bases("llama")
     assert message(base, tmp_path / "nothing").startswith(f"{tmp_path / 'nothing'}: has no adapter_config.json; ")
-    weights = adapter / "adapter_model.safetensors"
+    weights = adapter / WEIGHTS
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-8])
     assert "is truncated" in message(base, adapter)
@@ -159,7 +160,7 @@ def test_files(adapter: Path, bases: Callable[[str], Path], tmp_path: Path) -> N
 def test_a_pickle_that_wants_more_than_tensors(adapter: Path, bases: Callable[[str], Path]) -> None:
     import torch
 
-    (adapter / "adapter_model.safetensors").unlink()
+    (adapter / WEIGHTS).unlink()
     torch.save({"x": torch.zeros(2), "y": Path("/")}, adapter / "adapter_model.bin")
     assert "pathlib" in message(bases("llama"), adapter)
 
@@ -171,6 +172,14 @@ def test_tokens_beyond_the_vocabulary(bases: Callable[[str], Path], tmp_path: Pa
     )
     set_fields(adapter, trainable_token_indices=[512])
     assert "names 512, model.embed_tokens.weight has 512 rows" in message(base, adapter)
+
+
+def test_an_embedding_that_encoder_and_decoder_share(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    base, module = bases("t5"), "base_model.model.shared"
+    adapter = lora_builder.write_adapter(bases("llama"), tmp_path / "adapter", target_modules=["q_proj"])
+    tensors = {f"{module}.lora_embedding_A": (4, 512), f"{module}.lora_embedding_B": (128, 4)}
+    save_file({name: np.ones(shape, np.float32) for name, shape in tensors.items()}, adapter / WEIGHTS)
+    assert "adapts shared.weight, which encoder and decoder share, but not alike" in message(base, adapter)
 
 
 def test_two_adapters_that_replace_the_same(bases: Callable[[str], Path], tmp_path: Path) -> None:
@@ -234,13 +243,13 @@ def test_export_refuses_before_and_while_it_writes(adapter: Path, bases: Callabl
     output.write_bytes(b"something")
     expected = f"{output}: exists already; pass --overwrite to replace it or choose another --output"
     assert refusal("adapter", adapter, "--base", base, "--output", output) == expected
-    tensors = load_file(adapter / "adapter_model.safetensors")
+    tensors = load_file(adapter / WEIGHTS)
     tensors[f"{Q}.lora_B.weight"][3, 1] = np.inf
-    save_file(tensors, adapter / "adapter_model.safetensors")
+    save_file(tensors, adapter / WEIGHTS)
     found = refusal("adapter", adapter, "--base", base, "--output", output, "--overwrite")
     assert "blk.0.attn_q.weight.lora_b holds NaN or infinity; the adapter is damaged" in found
     tensors[f"{Q}.lora_B.weight"][3, 1] = 1e6
-    save_file(tensors, adapter / "adapter_model.safetensors")
+    save_file(tensors, adapter / WEIGHTS)
     found = refusal("adapter", adapter, "--base", base, "--output", output, "--overwrite", "--type", "f16")
     assert "blk.0.attn_q.weight.lora_b exceeds the range of f16; use --type f32" in found
     assert output.read_bytes() == b"something"
