@@ -180,6 +180,7 @@ class Conversion:
             VerificationError: it is kept as ``<output>.rejected``.
         """
         started = time.perf_counter()
+        self.prepared.layout.seal(self.unfinished.files)
         verification = None
         if self.request.verify != "none":
             path = self.unfinished.path if self.prepared.layout.gathered else self.unfinished.files[0]

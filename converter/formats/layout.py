@@ -45,6 +45,9 @@ class Layout(ABC):
             For each planned tensor the positions of its stored tensors in their file.
         """
 
+    def seal(self, paths: Sequence[Path]) -> None:  # noqa: B027 (most formats have nothing to do)
+        """Complete the files once every tensor is written, as with checksums."""
+
 
 @dataclass(frozen=True)
 class Prepared:

@@ -134,6 +134,7 @@ def verify_with_transformers(
         batch_size=request.batch_size,
         trust_remote_code=request.trust_remote_code,
         load_dtype=prepared.plan.load_dtype,
+        adapters=model.adapters,
         progress=tell,
     )
 

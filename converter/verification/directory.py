@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def verify_directory(
     batch_size: int = 1,
     trust_remote_code: bool = False,
     load_dtype: str | None = None,
+    adapters: Sequence[Path] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished directory. transformers runs in child processes; nothing is renamed or deleted.
@@ -49,6 +50,7 @@ def verify_directory(
         batch_size: windows of text that the models are run on at once.
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
+        adapters: directories of LoRA adapters that the source is run with.
         progress: called with what comes next.
 
     Returns:
@@ -85,7 +87,14 @@ def verify_directory(
     ):
         tell("running the source with transformers")
         try:
-            ask("reference:write_results", source=str(source), folder=expected, load_dtype=load_dtype, **request)
+            ask(
+                "reference:write_results",
+                source=str(source),
+                folder=expected,
+                load_dtype=load_dtype,
+                adapters=[str(adapter) for adapter in adapters],
+                **request,
+            )
         except VerificationError as error:
             raise VerificationError(
                 f"{source}: its {kind.results} cannot be compared: {error}; verify with level load instead"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,6 +74,7 @@ def verify(
     batch_size: int = 1,
     trust_remote_code: bool = False,
     load_dtype: str | None = None,
+    adapters: Sequence[Path] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished file. llama.cpp and transformers run in child processes; nothing is renamed or deleted.
@@ -90,6 +91,7 @@ def verify(
         batch_size: windows of text that the source is run on at once.
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
+        adapters: directories of LoRA adapters that the source is run with.
         progress: called with what comes next.
 
     Returns:
@@ -139,6 +141,7 @@ def verify(
                 threads=many,
                 trust_remote_code=trust_remote_code,
                 load_dtype=load_dtype,
+                adapters=[str(adapter) for adapter in adapters],
             )
         except VerificationError as error:
             raise VerificationError(
