@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 CHUNK = 4 << 20
 #: The first chunk of a file is this small: it is read for the header, of each of many shards.
 FIRST = 256 << 10
-#: Chunks asked for beyond the one being read.
-AHEAD = 4
+#: Chunks asked for beyond the one being read. Where the next tensor wanted lies elsewhere, these were for nothing.
+AHEAD = 2
 THREADS = 8
 #: Bytes kept, over all files; each of the threads may hold a chunk more that is just arriving.
 LIMIT = 96 << 20
