@@ -1,4 +1,4 @@
-"""Speed, as ratios measured in one run: ``python tools/benchmark.py kernels`` and ``… model``.
+"""Speed, as ratios measured in one run: ``python tools/benchmark.py kernels``, ``… model`` and ``… outputs``.
 
 The machine may be shared, so each contender runs in turn, round after round, and its best round counts.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -128,11 +129,9 @@ def model(methods: str, rounds: int, threads: int, folder: Path, llama_cpp: Path
     """
     from converter.recipes import METHODS
 
-    source, f16, output = folder / "model", folder / "f16.gguf", folder / "out.gguf"
-    if not (source / "tokenizer.model").exists():
-        # In a process of its own: what this one has ever held would count as the peak of those it starts.
-        run([sys.executable, __file__, "checkpoint", str(source)])
+    source, f16, output = checkpoint_in(folder), folder / "f16.gguf", folder / "out.gguf"
     convert = ["--model", str(source), "--output", str(output), "--verify", "none", "--quiet", "--overwrite"]
+    convert += ["--no-catalogue"]
     convert += ["--threads", str(threads), "--method"]
     if llama_cpp is None:
         run([sys.executable, "-c", OURS, *convert[:2], "--output", str(f16), *convert[4:], "f16"])
@@ -163,6 +162,61 @@ def model(methods: str, rounds: int, threads: int, folder: Path, llama_cpp: Path
         ours = next(iter(best.values()))[0]
         for name, (seconds, peak) in best.items():
             click.echo(f"{name:34}{seconds:>9.2f}{peak:>9.0f}{seconds / ours:>8.1f}x")
+
+
+#: Methods of the batch that is measured.
+BATCH = ("q4_0", "q5_0", "q8_0", "q4_k_m")
+
+
+@main.command()
+@click.option("--rounds", default=3, show_default=True, help="Times each contender runs; the best counts.")
+@click.option("--verify", default="none", show_default=True, help="As convert takes it.")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("build/benchmark"), show_default=True)
+def outputs(rounds: int, verify: str, folder: Path) -> None:
+    """The same model to other formats beside GGUF, and to four GGUF files in one batch beside four runs."""
+    import yaml
+
+    source, made = checkpoint_in(folder), folder / "outputs"
+    batch = folder / "batch.yaml"
+    jobs = {"models": [str(source)], "methods": list(BATCH), "output_directory": str(made)}
+    batch.write_text(yaml.safe_dump({**jobs, "defaults": {"verify": verify}}))
+
+    def single(method: str, container: str) -> list[str]:
+        suffix = ".gguf" if container == "gguf" else f"-{container}"
+        options = ["--model", str(source), "--method", method, "--format", container, "--verify", verify, "--quiet"]
+        return [sys.executable, "-c", OURS, *options, "--output", str(made / f"model-{method}{suffix}")]
+
+    contenders = {
+        "q4_0 to gguf": [single("q4_0", "gguf")],
+        "q4_0 to safetensors": [single("q4_0", "safetensors")],
+        "q4_0 to pytorch": [single("q4_0", "pytorch")],
+        f"{len(BATCH)} gguf, one after the other": [single(method, "gguf") for method in BATCH],
+        f"{len(BATCH)} gguf in a batch": [[sys.executable, "-c", OURS, "batch", str(batch), "--quiet"]],
+    }
+    best = {name: (float("inf"), 0.0) for name in contenders}
+    for _ in range(rounds):
+        for name, commands in contenders.items():
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            os.sync()
+            measured = [run(command) for command in commands]
+            peak = max(peak for _, peak in measured)
+            best[name] = min(best[name], (sum(seconds for seconds, _ in measured), peak))
+    shutil.rmtree(made)
+    click.echo(f"{'':34}{'seconds':>9}{'peak MB':>9}")
+    for name, (seconds, peak) in best.items():
+        click.echo(f"{name:34}{seconds:>9.2f}{peak:>9.0f}")
+    (gguf, _), (safetensors, _), _, (separate, _), (together, _) = best.values()
+    click.echo(f"safetensors takes {safetensors / gguf:.2f} times as long as gguf; the batch {together / separate:.0%}")
+
+
+def checkpoint_in(folder: Path) -> Path:
+    """The 1.1B-parameter checkpoint in a folder, made where it is missing."""
+    source = folder / "model"
+    if not (source / "tokenizer.model").exists():
+        # In a process of its own: what this one has ever held would count as the peak of those it starts.
+        run([sys.executable, __file__, "checkpoint", str(source)])
+    return source
 
 
 def run(command: list[str]) -> tuple[float, float]:
