@@ -46,10 +46,10 @@ class Gguf(Format):
 
     def prepare(self, model: OpenModel, request: Request) -> Prepared:
         planned = (prepare_checkpoint if model.header is None else prepare_gguf)(model, request)
-        default = f"{model.name}-{self.find_method(request.method)}{self.suffix}"
-        output = Path(default if request.output is None or Path(request.output).is_dir() else request.output)
+        assert request.output is not None
+        stem = Path(request.output).name.removesuffix(self.suffix)
         limits = request.split_max_size, request.split_max_tensors
-        layout = lay_out_files(planned.plan, planned.arch, output.name.removesuffix(self.suffix), *limits)
+        layout = lay_out_files(planned.plan, planned.arch, stem, *limits)
         return Prepared(layout, planned.importance, (*planned.warnings, *oversized(layout.plan, limits[0])))
 
     def verify(
