@@ -18,6 +18,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 from converter.errors import CheckpointError
 from converter.sources.hub_refusals import HTTP_ERROR, PASSING, hub_refusal, status_of
 from converter.sources.patience import ATTEMPTS, LONGEST_PAUSE, asked, headers_of, pause_before
+from converter.sources.remote_file import UnreachableSource
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 #: What a signed address answers when its time is over.
@@ -49,7 +50,8 @@ class HubRanges:
         """The bytes ``offset`` to ``offset + count``; a dropped connection is taken up where it broke off.
 
         Raises:
-            CheckpointError: the file is not what was listed, or cannot be had after several attempts.
+            CheckpointError: the file is not what was listed, or may not be read.
+            UnreachableSource: it cannot be had after several attempts.
         """
         received, attempt = bytearray(), 0
         while len(received) < count:
@@ -64,13 +66,18 @@ class HubRanges:
             attempt += 1
             if failure is None:
                 if attempt == ATTEMPTS:
-                    raise CheckpointError(
-                        f"{self.url}: the address that the Hub gives for it is refused; try again later"
+                    raise UnreachableSource(
+                        CheckpointError(
+                            f"{self.url}: the address that the Hub gives for it is refused; try again later"
+                        )
                     )
                 continue
             pause = pause_before(attempt - 1, headers_of(failure))
-            if attempt == ATTEMPTS or pause > LONGEST_PAUSE or status_of(failure) not in (None, *PASSING):
-                raise hub_refusal(failure, self.url, self._repo) from failure
+            refusal = hub_refusal(failure, self.url, self._repo)
+            if status_of(failure) not in (None, *PASSING):
+                raise refusal from failure
+            if attempt == ATTEMPTS or pause > LONGEST_PAUSE:
+                raise UnreachableSource(refusal) from failure
             time.sleep(pause)
         return received
 

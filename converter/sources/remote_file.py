@@ -21,6 +21,13 @@ class RemotePath(PosixPath):
         return super().__str__().replace(":/", "://", 1)
 
 
+class UnreachableSource(CheckpointError):
+    """The source cannot be reached at present. What was made of it so far stays good: it has not changed."""
+
+    def __init__(self, refusal: Exception) -> None:
+        super().__init__(f"{refusal}; run the same command to go on")
+
+
 class Ranges(Protocol):
     """Where the bytes of one file come from.
 
@@ -38,7 +45,8 @@ class Ranges(Protocol):
         """Exactly these bytes, from any thread, after as many attempts as it takes.
 
         Raises:
-            CheckpointError: they cannot be had, or the file is no longer what it was.
+            CheckpointError: the file is no longer what it was, or may not be read.
+            UnreachableSource: nobody answers, or only to say so.
         """
         ...
 
@@ -64,7 +72,7 @@ class RemoteFile(SourceFile):
         """Fill a C-contiguous array with the bytes at ``offset``. Safe to call from several threads at once.
 
         Raises:
-            CheckpointError: the file ends before, changed, or cannot be reached.
+            CheckpointError: the file ends before, or as :meth:`Ranges.read`.
         """
         assert target.flags.c_contiguous
         view = target.reshape(-1).view(np.uint8).data

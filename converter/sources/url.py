@@ -14,7 +14,7 @@ from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
 from converter.sources.counter import Counter
 from converter.sources.read_ahead import ReadAhead
-from converter.sources.remote_file import RemoteFile
+from converter.sources.remote_file import RemoteFile, UnreachableSource
 from converter.sources.selection import index_of, parts_of, small_files, stem, weight_files
 from converter.sources.source import Progress, Source
 from converter.sources.stores import filesystem, store_refusal
@@ -53,7 +53,8 @@ class UrlRanges:
         """The bytes ``offset`` to ``offset + count``.
 
         Raises:
-            CheckpointError: the file changed, or cannot be had after several attempts.
+            CheckpointError: the file changed, is gone, or may not be read.
+            UnreachableSource: it cannot be had after several attempts.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -65,7 +66,7 @@ class UrlRanges:
                 raise store_refusal(error, self.url, CheckpointError) from error
             except Exception as error:
                 if attempt + 1 == ATTEMPTS:
-                    raise store_refusal(error, self.url, CheckpointError) from error
+                    raise UnreachableSource(store_refusal(error, self.url, CheckpointError)) from error
                 time.sleep(FIRST_PAUSE * 2.0**attempt)
         if len(found) != count or version_of(facts) != self.version:
             raise CheckpointError(f"{self.url}: changed since the conversion began; run the same command again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -98,3 +99,69 @@ def test_refusals(hub: HubServer, bucket: Bucket, tmp_path: Path, monkeypatch: p
     assert told(f"s3://{bucket.name}/nothing").endswith("no such bucket, file or directory; check the address")
     assert told(str(SAMPLE), "--stream", code=2).endswith("lies on this machine already; leave --stream away")
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+
+
+def test_from_bucket_to_bucket(
+    bucket: Bucket, tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    bucket.put("models/sample", SAMPLE)
+    address = f"s3://{bucket.name}"
+    for output in (f"{address}/made/mine.gguf", f"{address}/made/"):
+        made = convert(
+            "--quiet", "--model", f"{address}/models/sample", "--method", "q4_0", "--output", output, "--verify", "none"
+        )
+        assert made.code == 0, made
+    assert [name for name in bucket.names() if name.startswith("made/")] == ["made/mine.gguf", "made/sample-q4_0.gguf"]
+    assert bucket.content("made/mine.gguf") == bucket.content("made/sample-q4_0.gguf") == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_to_a_bucket(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    options = ("--quiet", "--no-catalogue", "--model", SAMPLE, "--method", "q8_0", "--format", "safetensors")
+    options = (*options, "--verify", "none")
+    assert convert(*options, "--output", tmp_path / "here").code == 0
+    assert convert(*options, "--output", f"s3://{bucket.name}/there").code == 0
+    here = {
+        path.relative_to(tmp_path / "here").as_posix(): path.read_bytes() for path in (tmp_path / "here").rglob("*")
+    }
+    there = {name.removeprefix("there/"): bucket.content(name) for name in bucket.names()}
+    assert there == here
+    assert "model.safetensors" in there
+
+
+def test_outputs_that_cannot_be_written(bucket: Bucket, hub: HubServer, tmp_path: Path) -> None:
+    bucket.put("made", {"mine.gguf": b"old"})
+
+    def told(*options: object) -> str:
+        return refusal("--no-catalogue", "--model", SAMPLE, "--method", "q4_0", *options)
+
+    address = f"s3://{bucket.name}/made/mine.gguf"
+    assert told("--output", address).startswith(f"{address}: exists already; pass --overwrite")
+    assert told("--output", "s3://no-such-bucket-of-ours/x.gguf").endswith(
+        "no such bucket, file or directory; check the address"
+    )
+    assert bucket.content("made/mine.gguf") == b"old"
+    output = tmp_path / "x.gguf"
+    message = told("--output", output, "--push-to-hub", "lab/x")
+    assert message.startswith("lab/x: there is no token to write with; set HF_TOKEN")
+    assert not output.exists()
+
+
+def test_an_upload_to_the_hub(hub: HubServer, tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub.add("lab/sample", SAMPLE).commit
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
+    converted("lab/sample", tmp_path / "sample-q4_0.gguf", "--push-to-hub", "lab/sample-GGUF", "--modelfile")
+    files = hub.repositories["lab/sample-GGUF"].files
+    assert files.keys() == {"README.md", "sample-q4_0.gguf", "sample-q4_0.Modelfile"}
+    assert files["sample-q4_0.gguf"] == expected
+    card = files["README.md"].decode()
+    assert "base_model: lab/sample\n" in card
+    assert "license_name: psf-2.0\n" in card
+    assert f"at commit `{commit[:12]}`" in card
+    assert hashlib.sha256(expected).hexdigest() in card
+    again = "hf://lab/sample-GGUF/again.gguf"
+    assert convert("--quiet", "--model", SAMPLE, "--method", "q4_0", "--output", again).code == 0
+    assert files["again.gguf"] == expected

@@ -15,7 +15,7 @@ from converter.checkpoints import open_checkpoint
 from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError, UsageError
 from converter.sources import open_source, read_ahead
-from converter.sources.remote_file import RemoteFile
+from converter.sources.remote_file import RemoteFile, UnreachableSource
 
 SAMPLE = Path(__file__).parent.parent / "fixtures" / "sample"
 LARGE = np.random.default_rng(1).bytes(40_000_000)
@@ -133,9 +133,11 @@ def test_a_dropped_connection_is_taken_up_where_it_broke(large: HubServer) -> No
 def test_a_connection_that_always_breaks_is_given_up(large: HubServer) -> None:
     file = streamed()
     large.faults.drop_after["model.safetensors"] = [0] * 1000
-    message = refused(lambda: file.read_bytes(0, 10))
-    assert message.startswith(f"{file.path}: http://127.0.0.1:")
-    assert "cannot be reached" in message
+    with pytest.raises(UnreachableSource) as caught:
+        file.read_bytes(0, 10)
+    assert str(caught.value).startswith(f"{file.path}: http://127.0.0.1:")
+    assert "cannot be reached" in str(caught.value)
+    assert str(caught.value).endswith("; run the same command to go on")
     large.faults.drop_after.clear()
     assert file.read_bytes(0, 10) == LARGE[:10]
 
