@@ -264,6 +264,12 @@ def test_ranks_that_do_not_fit(
     assert refusal(open_checkpoint, directory).startswith(f"{directory}/consolidated.{expected}")
 
 
+@pytest.mark.parametrize("name", ["tok_embeddings", "layers.0.feed_forward.w1"])
+def test_tensors_that_tell_sizes(meta: Callable[..., Path], refusal: Refusal, name: str) -> None:
+    directory = edited(meta(), lambda state: state.pop(f"{name}.weight"))
+    assert refusal(open_checkpoint, directory).startswith(f"{directory}/params.json: no tensor for model.")
+
+
 def test_files_that_are_missing(meta: Callable[..., Path], refusal: Refusal) -> None:
     directory = meta(4)
     (directory / "consolidated.02.pth").unlink()

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from converter.checkpoints import open_checkpoint
+from converter.checkpoints.pickled import LEGACY_MAGIC
 from converter.checkpoints.pytorch import read_tensors
 from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
@@ -152,6 +153,54 @@ def test_a_big_endian_machine(tmp_path: Path, refusal: Refusal) -> None:
     assert before in content
     path.write_bytes(content.replace(before, before[:-1] + b"\x89"))
     assert refused(path, refusal).startswith("FILE: was saved by a big-endian machine; save its state_dict()")
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a" * 2000, 7], ids=["lines", "long", "number"])
+def test_names_that_are_none(tmp_path: Path, refusal: Refusal, name: object) -> None:
+    torch.save({name: torch.ones(2)}, tmp_path / "x.bin")
+    assert ": expected a name of at most 1024 printable characters" in refused(tmp_path / "x.bin", refusal)
+
+
+def test_a_pickle_too_long(tmp_path: Path, refusal: Refusal) -> None:
+    torch.save({"a": torch.ones(2), "notes": "x" * 2**24}, tmp_path / "x.bin")
+    assert refused(tmp_path / "x.bin", refusal).startswith("FILE: x/data.pkl is 16777")
+    torch.save({"a": torch.ones(2), "notes": "x" * 2**24}, tmp_path / "x.bin", _use_new_zipfile_serialization=False)
+    assert "its pickle is damaged" in refused(tmp_path / "x.bin", refusal)
+
+
+def pickles(*parts: object) -> bytes:
+    return b"".join(pickle.dumps(part, protocol=2) for part in parts)
+
+
+FACTS = {"little_endian": True}
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ((LEGACY_MAGIC, 1002, FACTS, {}, []), "its first pickles are not those of torch.save"),
+        ((LEGACY_MAGIC, 1001, [], {}, []), "its first pickles are not those of torch.save"),
+        ((LEGACY_MAGIC, 1001, FACTS, {}, {}), "its first pickles are not those of torch.save"),
+        ((LEGACY_MAGIC, 1001, FACTS, {}, ["1"]), "its storages are not those that its tensors name"),
+        ((LEGACY_MAGIC, 1001, FACTS, {}, [7]), "its storages are not those that its tensors name"),
+        ((LEGACY_MAGIC, 1001, FACTS), "its pickle is damaged"),
+        ((12345,), "is a pickled number, no file of torch.save"),
+    ],
+)
+def test_legacy_pickles_that_are_not_those(
+    tmp_path: Path, refusal: Refusal, parts: tuple[object, ...], expected: str
+) -> None:
+    (tmp_path / "x.bin").write_bytes(pickles(*parts))
+    assert refused(tmp_path / "x.bin", refusal).startswith(f"FILE: {expected}")
+
+
+def test_a_storage_that_is_not_there(tmp_path: Path, refusal: Refusal) -> None:
+    path = tmp_path / "x.bin"
+    torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    keys = content.rindex(b"\x80\x02]")
+    path.write_bytes(content[:keys] + b"\x80\x02].")
+    assert "FILE: it has no storage '" in refused(path, refusal)
 
 
 def test_a_count_that_is_wrong(tmp_path: Path, refusal: Refusal) -> None:
