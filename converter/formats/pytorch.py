@@ -30,7 +30,7 @@ from converter.formats.safetensors import (
 from converter.formats.safetensors_layout import MAX_SHARD, sharded
 from converter.formats.safetensors_modules import linear_modules
 from converter.formats.safetensors_scheme import PLAIN, TORCH_DTYPES, Scheme
-from converter.formats.torchao import SCHEMES
+from converter.formats.torchao import SCHEMES, fitting
 from converter.plan import Plan
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class PyTorch(Format):
             check_package(scheme, method, request.verify)
             shapes = {name: tensor.shape for name, tensor in tensors.items()}
             modules = linear_modules(model.path, config, shapes, trust_remote_code=request.trust_remote_code)
+            modules = fitting(modules, config.get("model_type", ""))
             quantized, unquantized = chosen(scheme, modules, tensors)
             if not quantized:
                 raise RecipeError(

@@ -9,8 +9,9 @@ Source: ``IntxUnpackedToInt8Tensor``, ``_choose_qparams_affine`` and ``_quantize
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import RecipeError
+from converter.formats.safetensors_modules import LinearModules
 from converter.formats.safetensors_scheme import Scheme
 from converter.quants.encoding import Encoding, StoredTensor, WeightTooLarge
 from converter.quants.kernel import Block, Source, Target, block_kernel, decoder
@@ -187,6 +189,25 @@ def quantization_config(encoding: IntxEncoding, plain: Sequence[str]) -> dict[st
         "include_input_output_embeddings": False,
         "untie_embedding_weights": False,
     }
+
+
+#: Which linear modules, by kind of model (``model_type``), torchao's tensors cannot stand in for: transformers' code
+#: multiplies by their weights itself, transposed or from the left.
+OWN_PRODUCTS = {
+    "falcon": re.compile(r"."),
+    "falcon_mamba": re.compile(r"\.dt_proj$"),
+    "jamba": re.compile(r"\.dt_proj$"),
+    "mamba": re.compile(r"\.dt_proj$"),
+}
+
+
+def fitting(modules: LinearModules, model_type: str) -> LinearModules:
+    """The linear modules of a model, those that torchao's tensors cannot stand in for among the others."""
+    if (pattern := OWN_PRODUCTS.get(model_type)) is None:
+        return modules
+    blocks = {name: module for name, module in modules.blocks.items() if not pattern.search(module)}
+    others = {*modules.others, *modules.blocks.values()} - set(blocks.values())
+    return replace(modules, blocks=blocks, others=tuple(sorted(others)))
 
 
 #: By method. transformers gives torchao's tensors to whole parameters only, not to experts that it merges.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +39,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def to_pytorch(tmp_path: Path) -> Convert:
-    """``convert --format pytorch``, which must succeed; gives the directory."""
+@pytest.fixture(scope="module")
+def to_pytorch(tmp_path_factory: pytest.TempPathFactory) -> Convert:
+    """``convert --format pytorch``, which must succeed; gives the directory, the same one for the same arguments."""
 
+    @cache
     def run(model: Path, method: str, *options: object, verify: str = "none") -> Path:
-        output = tmp_path / f"{method}-pytorch"
+        output = tmp_path_factory.mktemp(method) / "model"
         outcome = convert(
             "--quiet", "--model", model, "--method", method, "--format", "pytorch", "--output", output,
-            "--verify", verify, *options,
+            "--verify", verify, "--no-catalogue", *options,
         )  # fmt: skip
         assert outcome.code == 0, outcome
         return output
@@ -223,12 +225,20 @@ def test_experts_stay_plain(tmp_path: Path) -> None:
     assert torch.allclose(logits(model), logits(in_blocks_of_its_modules(source, "q4_0")), rtol=0, atol=1e-5)
 
 
-def test_a_model_without_linear_modules(to_pytorch: Convert, tmp_path: Path) -> None:
-    source = write_model(tmp_path / "source", "gpt2")
-    model = loaded(to_pytorch(source, "f32"))
-    assert torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)))
+def test_linear_modules_whose_weights_are_multiplied_directly_stay_plain(to_pytorch: Convert, tmp_path: Path) -> None:
+    source = write_model(tmp_path / "source", "mamba", time_step_rank=32)
+    model = loaded(to_pytorch(source, "q4_0"), dtype=torch.float32)
+    mixer = model.backbone.layers[0].mixer
+    assert isinstance(mixer.x_proj.weight, IntxUnpackedToInt8Tensor)
+    assert type(mixer.dt_proj.weight) is torch.nn.Parameter
+    assert torch.isfinite(logits(model)).all()
+
+
+@pytest.mark.parametrize(("family", "name"), [("gpt2", "GPT2LMHeadModel"), ("falcon", "FalconForCausalLM")])
+def test_a_model_without_linear_modules(family: str, name: str, tmp_path: Path) -> None:
+    source = write_model(tmp_path / "source", family)
     line = refused(source, "q4_0", tmp_path)
-    assert line.endswith("GPT2LMHeadModel has no linear module that q4_0 fits; use --method bf16, or --format gguf")
+    assert line == f"{source}: {name} has no linear module that q4_0 fits; use --method bf16, or --format gguf"
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
