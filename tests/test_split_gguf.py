@@ -45,6 +45,14 @@ def test_any_part_stands_for_all(whole: Path, parts: list[Path], tmp_path: Path,
     assert not any(name.startswith("split.") for name in GGUFReader(output).fields)
 
 
+def test_their_directory_stands_for_them(whole: Path, parts: list[Path], tmp_path: Path) -> None:
+    assert written(parts[0].parent, tmp_path / "b.gguf") == written(whole, tmp_path / "a.gguf")
+    shutil.copy(whole, parts[0].parent / "another.gguf")
+    message = refusal("--model", parts[0].parent, "--method", "q4_0", "--output", tmp_path / "c.gguf")
+    (parts[0].parent / "another.gguf").unlink()
+    assert message.startswith(f"{parts[0].parent}: holds 2 GGUF models: another.gguf, {parts[0].name}; pass the file")
+
+
 def test_a_file_that_llama_cpp_joined_is_whole(whole: Path, tmp_path: Path) -> None:
     """llama-gguf-split leaves the keys of the split behind, with a count of 0."""
     left = {

@@ -40,35 +40,37 @@ def fields(path: Path) -> list[tuple[str, object, object]]:
 
 
 def test_llama_cpp_computes_the_same(whole: Path, tmp_path: Path) -> None:
-    result = convert(SAMPLE, "q8_0", tmp_path / "model.gguf", split_max_size=1_000_000)
-    assert result.verification is not None
-    assert result.verification.passed
-    assert result.output == tmp_path / "model-00001-of-00004.gguf"
-    assert list(result.files) == sorted(tmp_path.glob("*.gguf"))
-    assert result.output_bytes == sum(path.stat().st_size for path in result.files)
-    assert not list(tmp_path.glob("*.part*"))
-    expected = llama_cpp_oracle.logits(whole, TOKENS)
-    assert np.array_equal(llama_cpp_oracle.logits(result.output, TOKENS), expected)
+    outcome = command(
+        "--model", SAMPLE, "--method", "q8_0", "--output", tmp_path / "model.gguf", "--split-max-size", "1M",
+        "--no-catalogue",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    first = tmp_path / "model-00001-of-00004.gguf"
+    assert outcome.out.startswith(f"{first} is 3.1")
+    assert "llama.cpp loads the file" in outcome.out
+    names = [f"model-0000{number}-of-00004.gguf" for number in (1, 2, 3, 4)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert np.array_equal(llama_cpp_oracle.logits(first, TOKENS), llama_cpp_oracle.logits(whole, TOKENS))
 
 
 def test_joined_again(whole: Path, tmp_path: Path) -> None:
-    parts = convert(SAMPLE, "q8_0", tmp_path / "model.gguf", split_max_tensors=10, verify="none").files
-    outcome = command("merge", *parts, "--output", tmp_path / "whole.gguf")
-    assert outcome.code == 0, outcome.err
+    for arguments in (
+        ("--model", SAMPLE, "--method", "q8_0", "--output", tmp_path / "model.gguf", "--split-max-tensors", 10),
+        ("merge", tmp_path / "model-00001-of-00004.gguf", "--output", tmp_path / "whole.gguf"),
+    ):
+        outcome = command(*arguments)
+        assert outcome.code == 0, outcome.err
     assert (tmp_path / "whole.gguf").read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("split_again", [False, True])
-def test_split_sources(whole: Path, tmp_path: Path, split_again: bool) -> None:
-    """Parts go in where the whole would, and come out where the whole would."""
+def test_split_sources_split_again(whole: Path, tmp_path: Path) -> None:
+    """Parts go in where the whole would."""
     parts = convert(SAMPLE, "q8_0", tmp_path / "model.gguf", split_max_tensors=10, verify="none").files
-    limits = {"split_max_tensors": 13} if split_again else {}
     outputs = [
-        convert(source, "q4_0", tmp_path / name / "x.gguf", allow_requantize=True, verify="none", **limits).files
-        for source, name in ((whole, "a"), (parts[1], "b"))
-        if not (tmp_path / name).mkdir()  # type: ignore[func-returns-value]
+        convert(source, "q4_0", tmp_path / name, allow_requantize=True, verify="none", split_max_tensors=13).files
+        for source, name in ((whole, "a.gguf"), (parts[1], "b.gguf"))
     ]
-    assert len(outputs[0]) == (3 if split_again else 1)
+    assert [len(files) for files in outputs] == [3, 3]
     for first, second in zip(*outputs, strict=True):
         assert first.read_bytes() == second.read_bytes()
 
@@ -151,7 +153,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("converter.execution.executor.FLUSH_SECONDS", 0)
-    monkeypatch.setattr("converter.plan.TILE_ELEMENTS", 1 << 12)
+    monkeypatch.setattr("converter.plan.TILE_ELEMENTS", 1 << 15)
 
     def interrupt(at: pipeline.Progress) -> None:
         if at.stage == "write" and at.done > at.total // 2:
