@@ -5,7 +5,7 @@ the event's own fields:
 
 =============  ==========================================================================
 ``started``    ``model``, ``method``, ``output``
-``reading``    ``item``: a stage begins; so do ``calibrating``, ``writing``, ``verifying``
+``reading``    ``item``: a stage begins; so do those of ``BEGINNINGS``
 ``progress``   ``stage``, ``done``, ``total``, ``item``; every few seconds
 ``read``       ``source_bytes``, ``seconds``
 ``wrote``      ``output``, ``output_bytes``, ``bits_per_weight``, ``resumed``, ``seconds``
@@ -43,7 +43,14 @@ PREFIXES = {"warning": "warning: ", "failed": "error: "}
 #: Events that a person who does not ask for every step is spared.
 DETAILS = ("read", "wrote", "verified")
 #: Names of a stage's beginning.
-BEGINNINGS = {"read": "reading", "calibrate": "calibrating", "write": "writing", "verify": "verifying"}
+BEGINNINGS = {
+    "fetch": "fetching",
+    "read": "reading",
+    "calibrate": "calibrating",
+    "write": "writing",
+    "verify": "verifying",
+    "deliver": "delivering",
+}
 #: Seconds between two ``progress`` events.
 INTERVAL = 5.0
 

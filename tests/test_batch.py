@@ -186,8 +186,8 @@ def test_two_models_at_a_time(here: Path) -> None:
          "'pure'?"),
         ({"defaults": {"verify": "ful"}}, "defaults.verify: 'ful' is not a value; did you mean 'full'?"),
         ({"defaults": 3}, "defaults: 3 found; a mapping of output, output_format, tokenizer_name, model_kwargs, "
-         "adapters, pre, imatrix, calibrate, recipe, allow_requantize, verify, batch_size, stream, split_max_size, "
-         "split_max_tensors, modelfile, push_to_hub expected"),
+         "adapters, pre, imatrix, calibrate, recipe, allow_requantize, verify, batch_size, stream, overwrite, force, "
+         "split_max_size, split_max_tensors, modelfile, push_to_hub expected"),
         ({"models": "x"}, "models: 'x' found; input should be a valid list"),
         ({"models": [3]}, "models[0]: 3 found; a mapping of output, "),
         ({"models": ["SAMPLE"], "methods": ["q8"]}, "models[0] × methods[0]: method 'q8' does not exist; did you mean "
@@ -212,7 +212,7 @@ def test_two_models_at_a_time(here: Path) -> None:
         ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"output": "{model.__class__}"}}, "models[0] × "
          "methods[0]: output: template '{model.__class__}' has no field 'model.__class__'; did you mean 'model'?"),
         ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"split_max_size": "4Q"}}, "models[0] × methods[0]: "
-         "split_max_size: '4Q' is not a size such as 4G or 500M"),
+         "'4Q' is not a size such as 500M or 4G"),
         ({"models": ["SAMPLE"], "methods": ["q8_0"], "defaults": {"recipe": {"output_type": "q9"}}}, "models[0] × "
          "methods[0]: tensor type 'q9' does not exist; types are "),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,84 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "configs").glob("*.yaml"))
 
 
+#: Of each batch: its outputs, and the type of their weights in the blocks.
+BATCHES = {
+    "batch.yaml": {
+        "shelf/sample/sample-q8_0.gguf": "Q8_0",
+        "shelf/sample/sample-q4_k_m.gguf": "Q4_K",
+        "shelf/sample/sample-q4_0-pure.gguf": "Q4_0",
+        "shelf/sample-bf16/sample-bf16-q8_0.gguf": "Q8_0",
+        "shelf/sample-bf16/sample-bf16-q4_k_m.gguf": "Q4_K",
+        "shelf/sample/sample-f16-safetensors": "F16",
+    },
+    "edge.yaml": {
+        "edge/sample-q4_0.gguf": "Q4_0",
+        "edge/sample-q3_k_m.gguf": "Q3_K",
+        "edge/sample-iq4_nl-00001-of-00002.gguf": "IQ4_NL",
+    },
+    "gpu.yaml": {
+        "gpu/sample-bf16-safetensors": "BF16",
+        "gpu/sample-q8_0-safetensors": "pack-quantized 8",
+        "gpu/sample-q4_0-safetensors": "pack-quantized 4",
+    },
+}
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory from which the paths of the examples lead to the sample model."""
+    """A working directory where the examples find the sample model, and one without a tokenizer."""
+    sample = ROOT / "tests" / "fixtures" / "sample"
     (tmp_path / "tests" / "fixtures").mkdir(parents=True)
-    (tmp_path / "tests" / "fixtures" / "sample").symlink_to(ROOT / "tests" / "fixtures" / "sample")
+    (tmp_path / "tests" / "fixtures" / "sample").symlink_to(sample)
+    (tmp_path / "my-fine-tune").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "my-fine-tune" / name).symlink_to(sample / name)
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
     return tmp_path
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def command_of(example: Path) -> list[str]:
+    """The command in an example's first line."""
+    return example.read_text().splitlines()[0].split("convert ", 1)[1].split()
+
+
+@pytest.mark.parametrize("example", [path for path in EXAMPLES if path.name not in BATCHES], ids=lambda path: path.name)
 def test_examples_run_as_their_first_line_says(here: Path, example: Path) -> None:
-    shutil.copytree(ROOT / "configs", here / "configs")
-    command = example.read_text().splitlines()[0].split("convert ", 1)[1].split()
+    command = command_of(example)
     outcome = convert(*command)
     assert outcome.code == 0, outcome.err
-    output = here / yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())["output_path"]
+    configuration = yaml.safe_load(Path(command[command.index("--config") + 1]).read_text())
+    output = here / configuration["output_path"]
     assert str(output.name) in outcome.out
     assert "verified in " in outcome.out
     assert len(GGUFReader(output).tensors) == 39
+    assert output.with_suffix(".Modelfile").exists() == configuration.get("modelfile", False)
+
+
+def stored_type(output: Path) -> str:
+    """How the first block's weights are stored, as gguf's and safetensors' own readers and config.json say."""
+    if output.is_file():
+        kinds = {tensor.name: tensor.tensor_type.name for tensor in GGUFReader(output).tensors}
+        return kinds["blk.0.ffn_up.weight"]
+    from safetensors import safe_open
+
+    config = json.loads((output / "config.json").read_text())
+    if "quantization_config" in config:
+        (group,) = config["quantization_config"]["config_groups"].values()
+        return f"{config['quantization_config']['format']} {group['weights']['num_bits']}"
+    with safe_open(output / "model.safetensors", "numpy") as file:
+        return str(file.get_slice("model.layers.0.mlp.up_proj.weight").get_dtype())
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_batches_run_as_their_first_line_says(here: Path, name: str) -> None:
+    outcome = convert(*command_of(ROOT / "configs" / name))
+    assert outcome.code == 0, outcome.err
+    results = [line.split() for line in outcome.out.splitlines()[1:]]
+    assert [row[1] for row in results] == ["done"] * len(BATCHES[name])
+    assert [" ".join(row[5:]) for row in results] == ["verified (load)"] * len(BATCHES[name])
+    assert {output: stored_type(here / output) for output in BATCHES[name]} == BATCHES[name]
 
 
 def write(path: Path, **content: Any) -> Path:

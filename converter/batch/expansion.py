@@ -14,6 +14,7 @@ from typing import Any
 from converter.batch.schema import Batch, Choices, FurtherJob, Model, NamedMethod
 from converter.config import nearest
 from converter.errors import ConversionError, UsageError
+from converter.outputs import parse_size
 from converter.request import Request
 
 #: What a template of output names may say in braces.
@@ -148,16 +149,16 @@ def _request(
     _check_inputs(choices, model)
     said = choices.model_dump(
         include={*_PATHS, "output_format", "pre", "allow_requantize", "verify", "batch_size", "stream", "modelfile",
-                 "split_max_tensors"}
+                 "split_max_tensors", "overwrite", "force"}
     )  # fmt: skip
     request = Request(
         model=model,
         method=method,
-        output=directory / output,
+        output=output if "://" in output else directory / output,
         tokenizer=choices.tokenizer_name,
         overrides=choices.recipe.overrides(defaultdict(tuple)),
         catalogue=batch.catalogue or directory / "catalogue.sqlite",
-        split_max_size=_bytes(choices.split_max_size),
+        split_max_size=None if choices.split_max_size is None else parse_size(choices.split_max_size),
         push_to_hub=fill(choices.push_to_hub, fields) if choices.push_to_hub else None,
         **choices.model_kwargs.model_dump(),
         **said,
@@ -179,16 +180,6 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
         if name is not None and (name not in fields or form or conversion):
             raise UsageError(f"output: template {template!r} has no field {name!r}{nearest(name, list(fields))}")
     return template.format(**fields)
-
-
-def _bytes(text: int | str | None) -> int | None:
-    """``4G``, ``500M`` or a number of bytes."""
-    if text is None or isinstance(text, int):
-        return text
-    match = re.fullmatch(r"(\d+)([KMG])", text.upper(), re.ASCII)
-    if match is None:
-        raise UsageError(f"split_max_size: {text!r} is not a size such as 4G or 500M")
-    return int(match[1]) * {"K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
 
 
 def _check_inputs(choices: Choices, model: str) -> None:

@@ -68,13 +68,14 @@ def run(
     Args:
         jobs: what to do.
         at_a_time: processes, each with the jobs of one source.
-        threads: of all processes together; by default one for each processor this process may use.
+        threads: of all processes together; by default one for each processor that this process may use.
         inherited: descriptors that the processes hold open.
         begun: called with the jobs of a source when their process starts.
         progress: called with them and each step.
     """
     waiting = groups_of(jobs)
-    share = max(1, (threads or available_threads()) // max(1, min(at_a_time, len(waiting))))
+    together = min(at_a_time, len(waiting))
+    share = max(1, (threads or available_threads()) // together) if together > 1 else threads
     with _ended() as running:
         while waiting or running:
             while waiting and len(running) < at_a_time:
@@ -99,11 +100,11 @@ class Child:
 
     Args:
         group: its jobs.
-        threads: of each conversion.
+        threads: of each conversion; None for as many as it finds worth using.
         inherited: descriptors that it holds open.
     """
 
-    def __init__(self, group: Sequence[Job], threads: int, inherited: Sequence[int]) -> None:
+    def __init__(self, group: Sequence[Job], threads: int | None, inherited: Sequence[int]) -> None:
         self.group = group
         self._open = dict(enumerate(group))
         self._log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
@@ -183,7 +184,7 @@ def kept(jobs: Sequence[Job]) -> list[Outcome]:
     found = []
     for job in jobs:
         model, asked = Path(str(job.request.model)), job.request
-        if not model.exists() or asked.catalogue is None or not Path(asked.catalogue).exists():
+        if asked.force or not model.exists() or asked.catalogue is None or not Path(asked.catalogue).exists():
             continue
         with Bookkeeping(Path(asked.catalogue), lambda _: None) as books:
             record = books.answer(key_of(vars(asked), Source.local(model), Path(str(asked.output))))
@@ -198,7 +199,8 @@ def make_directories(directory: Path, jobs: Sequence[Job]) -> None:
     Raises:
         OutputError: one cannot be made.
     """
-    for path in {directory, *(Path(str(job.request.output)).parent for job in jobs)}:
+    outputs = [str(job.request.output) for job in jobs]
+    for path in {directory, *(Path(output).parent for output in outputs if "://" not in output)}:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -18,7 +18,8 @@ class Choices(Section):
     Mappings (``model_kwargs``, ``recipe``) are completed key by key, everything else is replaced.
 
     Attributes:
-        output: name of the output, below ``output_directory``; fields of ``FIELDS`` in braces.
+        output: name of the output, below ``output_directory``, or a URL; fields in braces: ``{model}``, ``{method}``,
+            ``{format}``, ``{suffix}`` (``.gguf``, ``-safetensors`` or ``-pytorch``).
         others: as in :class:`converter.config.Configuration` and :class:`converter.request.Request`.
     """
 
@@ -35,6 +36,8 @@ class Choices(Section):
     verify: Literal["none", "load", "full"] = "load"
     batch_size: PositiveInt = 1
     stream: bool = False
+    overwrite: bool = False
+    force: bool = False
     split_max_size: int | str | None = None
     split_max_tensors: PositiveInt | None = None
     modelfile: bool = False

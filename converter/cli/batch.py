@@ -59,7 +59,15 @@ def batch(
     if dry_run:
         print_jobs(jobs)
         return
-    jobs = [replace(job, request=replace(job.request, overwrite=overwrite, force=force)) for job in jobs]
+    jobs = [
+        replace(
+            job,
+            request=replace(
+                job.request, overwrite=overwrite or job.request.overwrite, force=force or job.request.force
+            ),
+        )
+        for job in jobs
+    ]
     directory = Path(plan.output_directory)
     steps: dict[str, ProgressLog] = {}
 
@@ -76,7 +84,7 @@ def batch(
     with ExitStack() as stack:
         make_directories(directory, jobs)
         lock = stack.enter_context(BatchLock(directory, file))
-        if resume and not force:
+        if resume:
             outcomes = kept(jobs)
         done = {outcome.job.name for outcome in outcomes}
         for outcome in outcomes:
