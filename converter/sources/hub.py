@@ -223,8 +223,9 @@ def download(repository: Repository, names: Collection[str], tell: Progress) -> 
     check_room(repository, missing)
     counter = Counter(tell, sum(repository.files[name].size for name in missing))
 
-    def fetch(name: str, revision: str = commit) -> str:
-        return hf_hub_download(repo, name, revision=revision, tqdm_class=counter.bar(name))
+    def fetch(name: str) -> str:
+        # The client goes on where a connection broke; how often it tries to depends on its version.
+        return asked(lambda: hf_hub_download(repo, name, revision=commit, tqdm_class=counter.bar(name)), lost=True)
 
     disable_progress_bars()
     try:

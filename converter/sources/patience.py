@@ -17,19 +17,24 @@ LONGEST_PAUSE = 300.0
 Answer = TypeVar("Answer")
 
 
-def asked(request: Callable[[], Answer]) -> Answer:
+def asked(request: Callable[[], Answer], *, lost: bool = False) -> Answer:
     """The answer to a request of the Hub's API, repeated while it is limited or down for a moment.
 
+    Args:
+        request: asks once.
+        lost: ask again where there was no answer, too. Not so for the first request of all: without a network, the
+            cache is the answer.
+
     Raises:
-        Exception: what the request raised at last. A connection that cannot be made is not tried again: without a
-            network, the cache is the answer.
+        Exception: what the request raised at last.
     """
+    worth = (*PASSING, None) if lost else PASSING
     for attempt in range(ATTEMPTS):
         try:
             return request()
         except HTTP_ERROR as error:
             pause = pause_before(attempt, headers_of(error))
-            if status_of(error) not in PASSING or attempt + 1 == ATTEMPTS or pause > LONGEST_PAUSE:
+            if status_of(error) not in worth or attempt + 1 == ATTEMPTS or pause > LONGEST_PAUSE:
                 raise
             time.sleep(pause)
     raise AssertionError("the last attempt answers or raises")
