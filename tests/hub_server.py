@@ -60,6 +60,7 @@ class Faults:
         retry_after: what they say.
         down: answers 503 left to give.
         expired: answers 403 left to give for signed addresses.
+        dies_after: answers that the storage gives before it breaks every connection; None if it doesn't.
         no_ranges: the storage sends whole files whatever is asked for.
     """
 
@@ -68,6 +69,7 @@ class Faults:
     retry_after: str = "0"
     down: int = 0
     expired: int = 0
+    dies_after: int | None = None
     no_ranges: bool = False
 
 
@@ -270,6 +272,12 @@ class _Handler(BaseHTTPRequestHandler):
         with hub.lock:
             expired = hub.faults.expired > 0
             hub.faults.expired -= expired
+            dead = hub.faults.dies_after == 0
+            if hub.faults.dies_after:
+                hub.faults.dies_after -= 1
+        if dead:
+            self.close_connection = True
+            return
         if expired:
             self._answer(403, b"")
             return

@@ -119,7 +119,9 @@ def find(model: str, address: HubAddress) -> Repository:
     except failures() as error:
         if is_unreachable(error) and (cached := find_cached(model, address)):
             return cached
-        raise hub_refusal(error, model, repo, revision) from error
+        # A path that was mistyped looks like a repository, too.
+        bare = is_unreachable(error) and "://" not in model
+        raise hub_refusal(error, f"{model} (no such directory here)" if bare else model, repo, revision) from error
     files = {
         file.rfilename: Listed(file.size, file.lfs.sha256 if file.lfs else file.blob_id or "")
         for file in info.siblings or ()

@@ -185,8 +185,9 @@ def test_offline_with_the_small_files_only(hub: HubServer, monkeypatch: pytest.M
 def test_offline_without_a_copy(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     message = refused("lab/sample")
-    assert message.startswith("lab/sample: is not in the cache")
+    assert message.startswith("lab/sample (no such directory here): is not in the cache")
     assert "HF_HUB_OFFLINE" in message
+    assert refused("hf://lab/sample").startswith("hf://lab/sample: is not in the cache")
 
 
 def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +196,7 @@ def test_no_network(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
         endpoint = f"http://127.0.0.1:{closed.getsockname()[1]}"
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     message = refused("lab/sample")
-    assert message.startswith(f"lab/sample: {endpoint} cannot be reached (")
+    assert message.startswith(f"lab/sample (no such directory here): {endpoint} cannot be reached (")
     assert message.endswith("check the network, or HF_ENDPOINT")
 
 
@@ -204,7 +205,9 @@ def test_the_cache_serves_while_the_hub_is_down(hub: HubServer) -> None:
     open_source("lab/sample")
     hub.faults.down = 100
     assert (open_source("lab/sample").path / "model.safetensors").exists()
-    assert refused("lab/other") == "lab/other: the Hub answers with an error (503); try again later"
+    assert refused("lab/other") == (
+        "lab/other (no such directory here): the Hub answers with an error (503); try again later"
+    )
 
 
 @pytest.mark.parametrize("token", ["", "hf_reader"])
