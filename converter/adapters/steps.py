@@ -86,7 +86,9 @@ class LowRank:
         if begin >= end:
             return
         right = self.kept(self.right)[:, column : column + values.shape[1]]
-        product = self.left.read(begin - self.first, end - self.first) @ right
+        # Not a BLAS: its threads and those that call this get in each other's way (20 times slower on two cores), and
+        # its sums depend on how many rows are asked for.
+        product = np.einsum("ik,kj->ij", self.left.read(begin - self.first, end - self.first), right)
         product *= np.float32(self.scale)
         values[begin - row : end - row] += product
 

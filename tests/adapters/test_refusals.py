@@ -174,9 +174,11 @@ def test_tokens_beyond_the_vocabulary(bases: Callable[[str], Path], tmp_path: Pa
     assert "names 512, model.embed_tokens.weight has 512 rows" in message(base, adapter)
 
 
-def test_an_embedding_that_encoder_and_decoder_share(bases: Callable[[str], Path], tmp_path: Path) -> None:
-    base, module = bases("t5"), "base_model.model.shared"
-    adapter = lora_builder.write_adapter(bases("llama"), tmp_path / "adapter", target_modules=["q_proj"])
+def test_an_embedding_that_encoder_and_decoder_share(adapter: Path, tmp_path: Path) -> None:
+    base, module = tmp_path / "base", "base_model.model.shared"
+    base.mkdir()
+    save_file({"shared.weight": np.ones((512, 128), np.float32)}, base / "model.safetensors")
+    (base / "config.json").write_text('{"architectures": ["T5ForConditionalGeneration"]}')
     tensors = {f"{module}.lora_embedding_A": (4, 512), f"{module}.lora_embedding_B": (128, 4)}
     save_file({name: np.ones(shape, np.float32) for name, shape in tensors.items()}, adapter / WEIGHTS)
     assert "adapts shared.weight, which encoder and decoder share, but not alike" in message(base, adapter)
