@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converter.errors import CheckpointError, RecipeError, UsageError
 from converter.formats.layout import Format, Layout, Prepared
@@ -52,9 +52,11 @@ class PyTorchLayout(Layout):
 
     Attributes:
         directory: everything else in it.
+        dtype: torch's name of the model's type.
     """
 
     directory: ModelDirectory | None = None
+    dtype: str = ""
 
     def write_headers(self, paths: Sequence[Path]) -> Positions:
         folder = paths[0].parent
@@ -64,7 +66,11 @@ class PyTorchLayout(Layout):
             places = {one.target.name: self.names[one.file] for one in self.plan.tensors}
             index = {"metadata": {"total_size": self.plan.data_bytes}, "weight_map": places}
             (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        return reserve(paths, self.plan.tensors)
+        return reserve(paths, self.plan.tensors, self.dtype)
+
+    def seal(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            seal(path)
 
 
 class PyTorch(Format):
@@ -101,32 +107,33 @@ class PyTorch(Format):
         method = self.find_method(request.method)
         scheme = SCHEMES.get(method)
         tensors, warnings = taken(model.checkpoint.tensors)
-        plain = method if scheme is None else scheme.plain
-        config = new_config(model.checkpoint.config, TORCH_DTYPES[plain])
+        source, plain = model.checkpoint.config, method
+        quantization: dict[str, Any] = {}
         quantized: dict[str, Scheme] = {}
         if scheme is not None:
             check_package(scheme, method, request.verify)
-            shapes = {name: tensor.shape for name, tensor in tensors.items()}
-            modules = linear_modules(model.path, config, shapes, trust_remote_code=request.trust_remote_code)
-            modules = fitting(modules, config.get("model_type", ""))
+            modules = linear_modules(model.path, source, tensors, trust_remote_code=request.trust_remote_code)
+            modules = fitting(modules, source.get("model_type", ""))
             quantized, unquantized = chosen(scheme, modules, tensors)
             if not quantized:
                 raise RecipeError(
                     f"{model.path}: {modules.model} has no linear module that {method} fits; use --method bf16, or "
                     "--format gguf"
                 )
-            config["quantization_config"] = scheme.configuration(unquantized)
+            quantization["quantization_config"] = scheme.configuration(unquantized)
+            plain = scheme.plain_of(source, experts=False)
             warnings += left_plain(tensors, quantized, plain)
+        dtype = TORCH_DTYPES[plain]
+        config = new_config(source, dtype) | quantization
         groups = [planned(tensor, plain, quantized.get(name)) for name, tensor in tensors.items()]
         every, names = sharded(groups, request.split_max_size or MAX_SHARD)
         directory = ModelDirectory.of(model.path, model.tokenizer, config, code=request.trust_remote_code)
         plan = Plan(directory.identity, every, tuple(model.identity), LOAD_DTYPES[request.torch_dtype])
         files = tuple(f"pytorch_{Path(name).stem}.bin" for name in names)
-        return Prepared(PyTorchLayout(plan, files, gathered=True, directory=directory), warnings=tuple(warnings))
+        layout = PyTorchLayout(plan, files, gathered=True, directory=directory, dtype=dtype)
+        return Prepared(layout, warnings=tuple(warnings))
 
     def verify(
         self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
     ) -> Verification:
-        for name in prepared.layout.names:
-            seal(path / name)
         return verify_with_transformers(path, model, request, prepared, tell)

@@ -38,13 +38,14 @@ TORCH_DTYPES = {
 _CHUNK = 1 << 20
 
 
-def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor]) -> Positions:
+def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor], dtype: str) -> Positions:
     """Write the files with holes for the tensors' bytes, at their full length.
 
     Args:
         paths: the files, created or replaced.
         tensors: of all files; ``file`` is an index of ``paths``. What an :class:`IntxEncoding` makes becomes a tensor
             of torchao's, everything else a plain one.
+        dtype: torch's name of the type of the numbers that tensors of torchao's stand for.
 
     Returns:
         For each tensor the positions of its stored tensors in their file.
@@ -55,7 +56,7 @@ def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor]) -> Position
             {
                 "name": planned.target.name,
                 "parts": [(TORCH_DTYPES[stored.dtype], stored.shape) for stored in planned.stored],
-                "intx": _intx(planned),
+                "intx": _intx(planned, dtype),
             }
         )
     answer = run_isolated("converter.formats.pytorch_save:save_without_data", archives=archives)
@@ -63,12 +64,12 @@ def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor]) -> Position
     return [tuple(next(positions[planned.file])) for planned in tensors]
 
 
-def _intx(planned: PlannedTensor) -> dict[str, Any] | None:
+def _intx(planned: PlannedTensor, dtype: str) -> dict[str, Any] | None:
     """What torchao's tensor is made with beside its parts."""
     if not isinstance(planned.encoding, IntxEncoding):
         return None
     block = (*(1 for _ in planned.target.shape[1:]), GROUP)
-    return {"target_dtype": planned.encoding.weight_dtype, "block_size": block, "dtype": "float16"}
+    return {"target_dtype": planned.encoding.weight_dtype, "block_size": block, "dtype": dtype}
 
 
 def seal(path: Path) -> None:

@@ -219,6 +219,7 @@ SCHEMES = {
         constants=lambda name, shape: (),
         configuration=partial(quantization_config, encoding),
         package=("torchao", "torchao"),
+        keeps_bfloat16=True,
     )
     for method, encoding in INTX.items()
 }

@@ -49,7 +49,7 @@ def test_plain_tensors_of_several_files(tmp_path: Path) -> None:
         planned("a.bias", (5,), PLAIN["f32"]),
         planned("c.weight", (2, 3, 4), PLAIN["bf16"], 1),
     ]
-    weights = fill(paths, tensors, reserve(paths, tensors))
+    weights = fill(paths, tensors, reserve(paths, tensors, "float16"))
     for path in paths:
         seal(path)
     states = [torch.load(path, weights_only=True) for path in paths]
@@ -67,7 +67,7 @@ def test_tensors_of_torchao(tmp_path: Path, method: str) -> None:
 
     path = tmp_path / "model.bin"
     tensors = [planned("a.weight", (8, 96), INTX[method]), planned("norm.weight", (96,), PLAIN["f16"])]
-    weights = fill([path], tensors, reserve([path], tensors))
+    weights = fill([path], tensors, reserve([path], tensors, "float16"))
     seal(path)
     state = torch.load(path, weights_only=True)
     weight = state["a.weight"]
@@ -84,7 +84,7 @@ def test_tensors_of_torchao(tmp_path: Path, method: str) -> None:
 def test_checksums_are_those_of_the_contents(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     tensors = [planned("a.weight", (8, 96), INTX["q8_0"]), planned("b.weight", (3, 1 << 19), PLAIN["f16"])]
-    fill([path], tensors, reserve([path], tensors))
+    fill([path], tensors, reserve([path], tensors, "float16"))
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() == "archive/data/0"
     seal(path)
@@ -103,7 +103,7 @@ def test_the_same_files_each_time(tmp_path: Path) -> None:
         for file in range(2)
         for name, shape, encoding in (("a.weight", (8, 96), INTX["q4_0"]), ("b.weight", (3, 40), PLAIN["f16"]))
     ]
-    positions = reserve(paths, tensors)
+    positions = reserve(paths, tensors, "float16")
     assert positions[:2] == positions[2:]
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
@@ -117,7 +117,7 @@ def test_a_file_of_more_than_four_gigabytes(tmp_path: Path, monkeypatch: pytest.
         planned("large.weight", (1 << 16, 33_000), PLAIN["f16"]),
         planned("last.weight", (4, 4), PLAIN["f32"]),
     ]
-    ((large,), (last,)) = reserve([path], tensors)
+    ((large,), (last,)) = reserve([path], tensors, "float16")
     assert path.stat().st_size > last > 1 << 32
     with path.open("r+b") as file:
         os.pwrite(file.fileno(), np.float16(1.5).tobytes(), large + 2 * ((1 << 16) * 33_000 - 1))
