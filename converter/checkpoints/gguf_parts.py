@@ -24,6 +24,9 @@ MAX_PARTS = (1 << 16) - 1
 _PART_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.ASCII)
 _OTHER_WEIGHTS = re.compile(r".*\.safetensors|pytorch_model.*\.bin|.*\.pth?", re.ASCII)
 
+#: What lies beside a model in GGUF: importance matrices, projectors of images.
+_BESIDE = re.compile(r"(.*[._-])?(imatrix|mmproj)([._-].*)?\.gguf", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -65,8 +68,9 @@ def find_gguf(source: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyTy
     names = {name for name in names | elsewhere.keys() if name.isprintable()}
     if any(_OTHER_WEIGHTS.fullmatch(name) for name in names):
         return None
+    found = sorted(name for name in names if name.endswith(".gguf"))
     models: dict[str, str] = {}
-    for name in sorted(name for name in names if name.endswith(".gguf")):
+    for name in [name for name in found if not _BESIDE.fullmatch(name)] or found:
         match = _PART_NAME.fullmatch(name)
         models.setdefault(f"{match[1]} of {match[3]}" if match else name, name)
     if len(models) > 1:

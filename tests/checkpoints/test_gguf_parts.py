@@ -129,6 +129,10 @@ def test_directories(whole: Path, parts: list[Path], tmp_path: Path) -> None:
         find_gguf(folder)
     expected = f"{folder}: holds 2 GGUF models: another.gguf, {parts[1].name}; pass the file of the one you mean"
     assert str(caught.value) == expected
+    (folder / "another.gguf").unlink()
+    for name in ("imatrix.gguf", "model-q4_0.gguf.imatrix.gguf", "mmproj-model-f16.gguf"):
+        (folder / name).touch()
+    assert find_gguf(folder) == parts[1]
     (folder / "model.safetensors").touch()
     assert find_gguf(folder) is None
 
