@@ -116,6 +116,8 @@ def destination(output: str | Path, *, overwrite: bool = False) -> Destination:
         return Destination(Path(output))
     if url.startswith("file://"):
         return Destination(local_path(url))
+    if url.count("/") == 2:
+        url += "/"  # a bucket
     store = store_of(url)
     store.check(url)
     if not overwrite and not url.endswith("/"):
@@ -173,7 +175,7 @@ class FsspecStore:
 
     def check(self, url: str) -> None:
         """Write an empty file beside the target and remove it: only that proves the right to."""
-        probe = self._path(url.rstrip("/") + ".probe")
+        probe = self._path(f"{url}.probe")
         try:
             self._store.pipe_file(probe, b"")
             self._store.rm_file(probe)

@@ -113,6 +113,17 @@ def parts_of(name: str, names: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(other for other in names if pattern.fullmatch(other)))
 
 
+def all_parts(name: str) -> tuple[str, ...]:
+    """The names of all parts that a split GGUF file must have, by that of one; just this one if it is whole."""
+    match = _SPLIT.fullmatch(name)
+    if match is None:
+        return (name,)
+    return tuple(
+        f"{match['stem']}-{number:05}-of-{match['count']}{name[-len('.gguf') :]}"
+        for number in range(1, int(match["count"]) + 1)
+    )
+
+
 def _tagged(name: str, tag: str) -> bool:
     return re.search(rf"(^|[^A-Za-z0-9]){re.escape(tag)}$", stem(name), re.IGNORECASE) is not None
 

@@ -15,7 +15,7 @@ from converter.errors import CheckpointError
 from converter.sources.counter import Counter
 from converter.sources.read_ahead import ReadAhead
 from converter.sources.remote_file import RemoteFile, UnreachableSource
-from converter.sources.selection import index_of, parts_of, small_files, stem, weight_files
+from converter.sources.selection import all_parts, index_of, small_files, stem, weight_files
 from converter.sources.source import Progress, Source
 from converter.sources.stores import filesystem, store_refusal
 
@@ -95,7 +95,12 @@ def open_url(url: str, *, weights: bool, tell: Progress) -> Source:
         facts = store.info(path)
         single = facts.get("type") == "file"
         folder, folder_url = (path.rpartition("/")[0], url.rpartition("/")[0]) if single else (path, url)
-        files = listed(store, folder)
+        # A single file may lie where directories have no listings, as on a web server.
+        files = (
+            {name: store.info(f"{folder}/{name}") for name in all_parts(url.rpartition("/")[2])}
+            if single
+            else listed(store, folder)
+        )
     except Exception as error:  # each driver has errors of its own
         raise store_refusal(error, url, CheckpointError) from error
     last = url.rpartition("/")[2]
@@ -120,7 +125,7 @@ def open_url(url: str, *, weights: bool, tell: Progress) -> Source:
         if (index := index_of(files)) and weights and not single:
             small.append(index)
         copy(store, folder, folder_url, small, files, here, tell)
-        chosen = chosen_weights(files, here, last, url, single=single) if weights else []
+        chosen = chosen_weights(files, here, url, single=single) if weights else []
         if chosen and ADAPTER.fullmatch(chosen[0]):
             copy(store, folder, folder_url, chosen, files, here, tell)
             chosen = []
@@ -145,13 +150,11 @@ def listed(store: Any, folder: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def chosen_weights(files: Collection[str], here: Path, last: str, url: str, *, single: bool) -> list[str]:
+def chosen_weights(files: Collection[str], here: Path, url: str, *, single: bool) -> list[str]:
     """The names of the files that hold the weights; raises as :func:`weight_files`."""
     from converter.sources.hub import shards_of
 
-    if single:
-        return list(parts_of(last, files))
-    return weight_files(files, lambda index: shards_of(here / index), url)
+    return list(files) if single else weight_files(files, lambda index: shards_of(here / index), url)
 
 
 def copy(

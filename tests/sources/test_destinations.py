@@ -96,6 +96,15 @@ def test_a_folder_for_a_named_output(bucket: Bucket) -> None:
     assert bucket.content("out/sample-q4_0.gguf") == b"1"
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_bucket_itself(bucket: Bucket, slash: str) -> None:
+    place = destination(f"s3://{bucket.name}{slash}")
+    assert place.local.is_dir()
+    (place.local / "m.gguf").write_bytes(b"1")
+    assert place.deliver([place.local / "m.gguf"]) == f"s3://{bucket.name}/m.gguf"
+    assert bucket.names() == ["m.gguf"]
+
+
 def test_what_is_there_is_replaced_on_request_only(bucket: Bucket) -> None:
     bucket.put("out", {"m.gguf": b"old"})
     address = f"s3://{bucket.name}/out/m.gguf"

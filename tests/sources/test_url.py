@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_server import HubServer
 from s3_server import Bucket
 
 from converter.checkpoints import open_checkpoint
@@ -68,6 +69,19 @@ def test_a_gguf_file(bucket: Bucket) -> None:
         assert (source.name, source.path.name) == ("m", "m-00001-of-00002.gguf")
         assert source.elsewhere.keys() == {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"}
         assert source.elsewhere["m-00001-of-00002.gguf"].read_bytes(100, 8_000_000) == content[100:8_000_100]
+
+
+def test_a_gguf_file_of_a_web_server(hub: HubServer) -> None:
+    content = np.random.default_rng(0).bytes(9_000_000)
+    hub.add("some/where", {"m.gguf": content})
+    with open_source(f"{hub.storage}/some/where/m.gguf") as source:
+        assert source.name == "m"
+        assert source.elsewhere["m.gguf"].read_bytes(100, 8_000_000) == content[100:8_000_100]
+
+
+def test_a_split_file_with_a_part_missing(bucket: Bucket) -> None:
+    bucket.put("files", {"m-00001-of-00002.gguf": b"1"})
+    assert "no such bucket, file or directory" in refused(f"s3://{bucket.name}/files/m-00001-of-00002.gguf")
 
 
 def test_an_adapter_is_copied(bucket: Bucket) -> None:
