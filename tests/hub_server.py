@@ -326,15 +326,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _preupload(self, body: bytes, repo: str, revision: str) -> None:
         self._writer()
         self._repository(repo, revision)
-        modes = [
-            {
-                "path": file["path"],
-                "uploadMode": "lfs" if LARGE.fullmatch(file["path"]) else "regular",
-                "shouldIgnore": False,
-            }
-            for file in json.loads(body)["files"]
-        ]
-        self._json({"files": modes})
+        paths = [file["path"] for file in json.loads(body)["files"]]
+        modes = {path: "lfs" if LARGE.fullmatch(path) else "regular" for path in paths}
+        self._json({"files": [{"path": path, "uploadMode": modes[path], "shouldIgnore": False} for path in paths]})
 
     def _batch(self, body: bytes, repo: str) -> None:
         self._writer()
