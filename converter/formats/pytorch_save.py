@@ -1,4 +1,7 @@
-"""The child's side of :mod:`converter.formats.pytorch_archive`: torch writes files without the tensors' bytes."""
+"""The child's side of :mod:`converter.formats.pytorch_archive`: torch writes files without the tensors' bytes.
+
+The steps are those of https://docs.pytorch.org/tutorials/unstable/gpu_direct_storage.html, for torch 2.7 and later.
+"""
 
 from __future__ import annotations
 
