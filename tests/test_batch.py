@@ -225,6 +225,13 @@ def test_mistakes_are_found_before_anything_starts(here: Path, content: dict[str
     assert not Path("out").exists()
 
 
+def test_a_refusal_for_machines(here: Path) -> None:
+    outcome = convert("batch", "none.yaml", "--log-json")
+    (event,) = [json.loads(line) for line in outcome.err.splitlines()]
+    assert (outcome.code, event["event"], event["error"], event["exit_code"]) == (2, "failed", "UsageError", 2)
+    assert event["message"].startswith("none.yaml: cannot be read: ")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("[]", "a mapping with models and methods, or jobs, expected, list found"), ("a: [", "not YAML: ")],
@@ -343,15 +350,16 @@ def test_killed_at_random_moments_and_resumed(start: Callable[..., subprocess.Po
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_politely(start: Callable[..., subprocess.Popen[str]], number: signal.Signals, code: int) -> None:
-    process = start("--quiet")
+    process = start()
     until(writing)
     children = children_of(process)
     assert children
     process.send_signal(number)
-    messages = process.communicate()[1]
+    output, messages = process.communicate()
     assert (process.returncode, messages.splitlines()[-1:]) == (
         code, ["convert: interrupted; run the same command again to go on"]
     )  # fmt: skip
+    assert {" ".join(row[1:]) for row in rows(output)} >= {"not done"}
     assert not [child for child in children if Path(f"/proc/{child}").exists()]
     assert writing()
     process = start("--resume")

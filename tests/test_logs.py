@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import command_line
 import pytest
 
 from converter import Progress, Result, logs
 from converter.verification import Verification
 
+SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 Lines = Callable[[], list[str]]
 
 
@@ -130,3 +132,18 @@ def test_a_job_is_named(lines: Lines) -> None:
     logs.configure_logs()
     logs.event("failed", "broken", job="sample-q4_0.gguf")
     assert lines() == ["convert: sample-q4_0.gguf: error: broken"]
+
+
+def test_a_conversion_for_machines(lines: Lines, tmp_path: Path) -> None:
+    output = tmp_path / "out.gguf"
+    arguments = ("--log-json", "--model", SAMPLE, "--method", "q4_0", "--output", output)
+    outcome = command_line.convert(*arguments)
+    events = [json.loads(line) for line in outcome.err.splitlines()]
+    names = [event["event"] for event in events if event["event"] != "progress"]
+    steps = ["verifying"] * names.count("verifying")
+    assert names == ["started", "reading", "writing", *steps, "read", "wrote", "verified", "finished"]
+    wrote = next(event for event in events if event["event"] == "wrote")
+    assert (wrote["output"], wrote["output_bytes"]) == (str(output), output.stat().st_size)
+    refused = command_line.convert(*arguments, "--no-catalogue")
+    (*_, failed) = [json.loads(line) for line in refused.err.splitlines()]
+    assert (refused.code, failed["event"], failed["error"], failed["exit_code"]) == (1, "failed", "OutputError", 1)

@@ -22,6 +22,7 @@ GRACE = 10.0
 
 def main() -> None:
     """Convert what the parent asks for; stop where it asks for that, or is no more."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     connection = Connection(int(sys.argv[1]))
     requests: Sequence[Request] = connection.recv()
     sending = threading.Lock()

@@ -6,7 +6,7 @@ import re
 import string
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,14 @@ class Job:
     request: Request
 
 
-def expand(batch: Batch, file: Path) -> list[Job]:
+def expand(batch: Batch, file: Path, *, overwrite: bool = False, force: bool = False) -> list[Job]:
     """All jobs of a batch, in the order of the file: models × methods, then the further jobs.
 
     Args:
         batch: what was read.
         file: where from, for messages.
+        overwrite: all jobs replace outputs that exist.
+        force: all jobs convert again what the catalogue has.
 
     Raises:
         UsageError: a method, a model, a name or a template that does not exist; two jobs with the same output; no
@@ -74,7 +76,11 @@ def expand(batch: Batch, file: Path) -> list[Job]:
         _check_outputs(jobs)
     except ConversionError as error:
         raise UsageError(f"{file}: {error}") from None
-    return jobs
+    said = [
+        replace(job.request, overwrite=overwrite or job.request.overwrite, force=force or job.request.force)
+        for job in jobs
+    ]
+    return [replace(job, request=request) for job, request in zip(jobs, said, strict=True)]
 
 
 def default_name(model: str) -> str:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from converter.batch.expansion import Job
+from converter.batch.lock import BatchLock
 from converter.errors import OutputError
 from converter.execution import available_threads
 from converter.pipeline import Progress, Result
@@ -172,6 +173,30 @@ def _ended() -> Iterator[dict[Connection, Child]]:
             child.interrupt()
         for child in running.values():
             child.end()
+
+
+def perform(
+    jobs: Sequence[Job], directory: Path, file: Path, *, resume: bool, **how: Any
+) -> Generator[Outcome, None, None]:
+    """Run jobs while no other batch writes to the directory; close the generator to end all that still runs.
+
+    Args:
+        jobs: what to do.
+        directory: where outputs go; made where it is missing.
+        file: the batch's file.
+        resume: leave out jobs whose results the catalogue has.
+        how: arguments of :func:`run`.
+
+    Raises:
+        OutputError: another batch holds the directory, or it cannot be written.
+    """
+    make_directories(directory, jobs)
+    with BatchLock(directory, file) as lock:
+        early = kept(jobs) if resume else []
+        yield from early
+        done = {outcome.job.name for outcome in early}
+        missing = [job for job in jobs if job.name not in done]
+        yield from run(missing, inherited=[lock.descriptor], **how)
 
 
 def kept(jobs: Sequence[Job]) -> list[Outcome]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,30 +45,47 @@ def batch(
     Each model is read once for all its methods. What fails doesn't stop the rest; the exit code is 1 then. A batch that
     was interrupted goes on with --resume.
     """
-    from converter.batch import BatchLock, expand, read_batch, run
-    from converter.batch.running import kept, make_directories
-    from converter.logs import ProgressLog, configure_logs, event
+    from converter.logs import configure_logs, failures_as_events
 
     above = context.parent.params if context.parent is not None else {}
     quiet, log_json = quiet or above.get("quiet", False), log_json or above.get("log_json", False)
     verbose = verbose or above.get("verbose", False)
     configure_logs(json=log_json, verbose=verbose, quiet=quiet, unattended=True)
+    with failures_as_events(json=log_json):
+        failed = carry_out(
+            file,
+            resume=resume,
+            at_a_time=at_a_time,
+            threads=threads,
+            dry_run=dry_run,
+            said={"overwrite": overwrite, "force": force},
+            steps=verbose or log_json,
+            table=not quiet,
+        )
+    context.exit(1 if failed else 0)
+
+
+def carry_out(
+    file: Path,
+    *,
+    resume: bool,
+    at_a_time: int,
+    threads: int | None,
+    dry_run: bool,
+    said: dict[str, bool],
+    steps: bool,
+    table: bool,
+) -> int:
+    """Do what a batch file says, and return how many jobs failed."""
+    from converter.batch import expand, perform, read_batch
+    from converter.logs import ProgressLog, event
+
     plan = read_batch(file)
-    jobs = expand(plan, file)
+    jobs = expand(plan, file, **said)
     if dry_run:
         print_jobs(jobs)
-        return
-    jobs = [
-        replace(
-            job,
-            request=replace(
-                job.request, overwrite=overwrite or job.request.overwrite, force=force or job.request.force
-            ),
-        )
-        for job in jobs
-    ]
-    directory = Path(plan.output_directory)
-    steps: dict[str, ProgressLog] = {}
+        return 0
+    shown: dict[str, ProgressLog] = {}
 
     def begun(group: Sequence[Job]) -> None:
         for job in group:
@@ -77,34 +93,39 @@ def batch(
             event("started", f"{job.method} of {job.request.model} started", job=job.name, **asked)
 
     def progress(group: Sequence[Job], step: Progress) -> None:
-        if verbose or log_json:
-            steps.setdefault(group[0].name, ProgressLog(model=str(group[0].request.model))).show(step)
+        if steps:
+            shown.setdefault(group[0].name, ProgressLog(model=str(group[0].request.model))).show(step)
 
-    started, outcomes = time.perf_counter(), []
-    with ExitStack() as stack:
-        make_directories(directory, jobs)
-        lock = stack.enter_context(BatchLock(directory, file))
-        if resume:
-            outcomes = kept(jobs)
-        done = {outcome.job.name for outcome in outcomes}
-        for outcome in outcomes:
-            log(outcome)
-        missing = [job for job in jobs if job.name not in done]
-        for outcome in run(
-            missing, at_a_time=at_a_time, threads=threads, inherited=[lock.descriptor], begun=begun, progress=progress
-        ):
-            log(outcome)
-            outcomes.append(outcome)
-    failed = sum(outcome.result is None for outcome in outcomes)
-    if not quiet:
-        print_outcomes(sorted(outcomes, key=lambda outcome: jobs.index(outcome.job)))
-    early = sum(outcome.kept for outcome in outcomes)
-    made = len(outcomes) - failed - early
+    started = time.perf_counter()
+    outcomes: dict[str, Outcome] = {}
+    work = perform(
+        jobs,
+        Path(plan.output_directory),
+        file,
+        resume=resume,
+        at_a_time=at_a_time,
+        threads=threads,
+        begun=begun,
+        progress=progress,
+    )
+    try:
+        with closing(work) as running:
+            for outcome in running:
+                log(outcome)
+                outcomes[outcome.job.name] = outcome
+    except KeyboardInterrupt:
+        if table:
+            print_outcomes(jobs, outcomes)
+        raise
+    if table:
+        print_outcomes(jobs, outcomes)
+    failed = sum(outcome.result is None for outcome in outcomes.values())
+    early = sum(outcome.kept for outcome in outcomes.values())
+    counts = {"done": len(outcomes) - failed - early, "kept": early, "failed": failed}
     seconds = time.perf_counter() - started
-    counts = {"done": made, "kept": early, "failed": failed}
-    text = f"{made} done, {early} kept, {failed} failed in {seconds:.1f} s"
-    event("summary", text, seconds=seconds, **counts)
-    context.exit(1 if failed else 0)
+    text = ", ".join(f"{count} {what}" for what, count in counts.items())
+    event("summary", f"{text} in {seconds:.1f} s", seconds=seconds, **counts)
+    return failed
 
 
 def log(outcome: Outcome) -> None:
@@ -143,19 +164,20 @@ def print_jobs(jobs: Sequence[Job]) -> None:
     )
 
 
-def print_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """The table at the end."""
+def print_outcomes(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> None:
+    """The table at the end: of every job its outcome, by its name."""
     from converter.cli.convert import size
     from converter.cli.table import print_columns
     from converter.logs import verified_in_short
 
     rows = []
-    for outcome in outcomes:
-        if outcome.result is None:
-            rows.append((outcome.job.name, "failed", "", "", outcome.reason))
+    for job in jobs:
+        outcome = outcomes.get(job.name)
+        if outcome is None or outcome.result is None:
+            rows.append((job.name, "failed", "", "", outcome.reason) if outcome else (job.name, "not done", "", "", ""))
             continue
         result = outcome.result
         how = "kept" if outcome.kept else "resumed" if result.resumed else "done"
         seconds = "" if outcome.kept else f"{sum(result.seconds.values()):.1f}"
-        rows.append((outcome.job.name, how, size(result.output_bytes), seconds, verified_in_short(result.verification)))
+        rows.append((job.name, how, size(result.output_bytes), seconds, verified_in_short(result.verification)))
     print_columns(("job", "result", "size", "seconds", "verified, or why not"), rows, right=("size", "seconds"))
