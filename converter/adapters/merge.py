@@ -28,7 +28,7 @@ from converter.checkpoints.source_file import SourceFile, quoted
 from converter.errors import CheckpointError
 
 #: Right matrices kept in memory, those used last.
-KEPT = 16
+KEPT = 8
 #: Models whose projections are Conv1D modules, with weights of shape (in, out).
 CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 #: Models whose stacked experts are of shape (experts, in, out).
@@ -226,6 +226,11 @@ class Merging:
         changes = self._with_tied(adapter, name)
         if "lora_magnitude_vector" in parts:
             magnitude = parts["lora_magnitude_vector"]
+            if shape != changes[0].original.shape:
+                raise CheckpointError(
+                    f"{adapter.directory}: adapts {module}, one of the experts that the base stacks in {name}, by "
+                    "DoRA; convert the checkpoint that holds experts one by one"
+                )
             if math.prod(magnitude.shape) != b.rows:
                 raise mismatch(adapter, f"{module}.lora_magnitude_vector", magnitude.shape, name, shape)
             step = Dora(added, magnitude, changes[0].original, aside)

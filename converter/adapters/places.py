@@ -105,6 +105,9 @@ def stacked_parameters(names: Names, module: str, who: str) -> Iterator[Stacked]
         for layout in layouts:
             separate = tuple(separate_experts(names, module, layout, who))
             if separate:
+                shapes = {tuple(names.tensors[name].shape for name, _, _ in one) for one in separate}
+                if len(shapes) > 1 or len({shape[1:] for shape in next(iter(shapes))}) > 1:
+                    raise CheckpointError(f"{who}: adapts {module}, whose experts in the base are of several shapes")
                 rows = sum(count for _, _, count in separate[0])
                 columns = names.tensors[separate[0][0][0]].row_length
                 stacked.add(parameter)

@@ -11,9 +11,12 @@ import lora_builder
 import numpy as np
 import pytest
 from command_line import refusal
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from converter.adapters import adapt
+from converter.adapters.config import parse_config
 from converter.checkpoints import open_checkpoint
 from converter.errors import ConversionError
 
@@ -99,6 +102,26 @@ def test_configuration(case: str, adapter: Path, bases: Callable[[str], Path]) -
     found = message(bases("llama"), adapter)
     assert found.startswith(str(adapter))
     assert expected in found
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+NAMES = (
+    "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "init_lora_weights", "trainable_token_indices",
+    "alora_invocation_tokens", "base_model_name_or_path", "fan_in_fan_out", "layer_replication", "use_dora",
+)  # fmt: skip
+
+
+@given(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=4))
+def test_any_configuration_is_taken_or_refused(fields: dict[str, Any]) -> None:
+    try:
+        config = parse_config(Path("adapter_config.json"), {"peft_type": "LORA", **fields})
+    except ConversionError as error:
+        assert str(error).isprintable()
+    else:
+        assert np.isfinite(config.scale("model.layers.0.self_attn.q_proj"))
 
 
 TENSORS: dict[str, tuple[dict[str, tuple[int, ...] | None], str]] = {
@@ -200,6 +223,33 @@ def test_experts_of_another_model(bases: Callable[[str], Path], tmp_path: Path) 
     )
     found = message(bases("qwen3moe"), adapter)
     assert "for each expert, but the base holds gate_up_proj [8, 192, 256], down_proj [8, 256, 96]; is" in found
+
+
+def expert_adapter(adapter: Path, parts: dict[str, tuple[int, ...]], container: str) -> Path:
+    """The adapter with nothing but these zeros."""
+    tensors = {f"base_model.model.model.layers.0.{container}.{part}": shape for part, shape in parts.items()}
+    save_file({name: np.zeros(shape, np.float32) for name, shape in tensors.items()}, adapter / WEIGHTS)
+    return adapter
+
+
+def test_dora_of_one_expert_in_a_stack(adapter: Path, bases: Callable[[str], Path]) -> None:
+    parts = {"lora_A.weight": (4, 256), "lora_B.weight": (192, 4), "lora_magnitude_vector": (192,)}
+    expert_adapter(adapter, parts, "mlp.experts.2.w1")
+    expected = "one of the experts that the base stacks in model.layers.0.mlp.experts.gate_up_proj, by DoRA"
+    assert expected in message(bases("mixtral-fused"), adapter)
+
+
+def test_experts_of_several_shapes(adapter: Path, tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text('{"architectures": ["MixtralForCausalLM"]}')
+    shapes = {"0.w2": (256, 192), "1.w2": (256, 200)}
+    names = {f"model.layers.0.mlp.experts.{name}.weight": shape for name, shape in shapes.items()}
+    save_file({name: np.ones(shape, np.float32) for name, shape in names.items()}, base / "model.safetensors")
+    expert_adapter(adapter, {"lora_A.weight": (8, 192), "lora_B.weight": (256, 8)}, "mlp.experts")
+    assert "adapts model.layers.0.mlp.experts, whose experts in the base are of several shapes" in message(
+        base, adapter
+    )
 
 
 def test_names_that_could_mean_two_tensors(adapter: Path, bases: Callable[[str], Path], tmp_path: Path) -> None:
