@@ -64,6 +64,7 @@ def export_adapter(
     output: Path,
     kind: str = "f32",
     *,
+    name: str | None = None,
     overwrite: bool = False,
     elsewhere: Mapping[str, SourceFile] = MappingProxyType({}),
     progress: Callable[[str], None] | None = None,
@@ -75,6 +76,7 @@ def export_adapter(
         base: the checkpoint that it was trained on; only headers are read.
         output: the file to write; it gets this name when it is complete.
         kind: type of the tensors, one of ``TYPES``. Rows that do not fill blocks are float16 in a ``q8_0`` file.
+        name: what the adapter is called; by default as its directory.
         overwrite: replace an existing output.
         elsewhere: files of the adapter that do not lie in its directory, by name.
         progress: told of each tensor.
@@ -90,13 +92,23 @@ def export_adapter(
     family = find_family(base.config)(base.config, base.tensors)
     steps = low_rank_steps(adapter, base)
     targets = [target for target in family.tensors() if any(piece.source in steps for piece in target.pieces)]
-    for name in sorted(steps.keys() - {piece.source for target in targets for piece in target.pieces}):
-        if not family.leaves_out(name):
-            raise ArchitectureError(f"{directory}: adapts {name}, which is in no GGUF of its base")
-        logging.getLogger(__name__).warning("%s: %s is in no GGUF of its base and left out", directory, name)
+    for tensor in sorted(steps.keys() - {piece.source for target in targets for piece in target.pieces}):
+        if not family.leaves_out(tensor):
+            raise ArchitectureError(f"{directory}: adapts {tensor}, which is in no GGUF of its base")
+        logging.getLogger(__name__).warning("%s: %s is in no GGUF of its base and left out", directory, tensor)
     unfinished = output.with_name(f"{output.name}.part")
     try:
-        write(unfinished, adapter, base, family.arch, targets, steps, kind, progress or (lambda _: None))
+        write(
+            unfinished,
+            adapter,
+            name or directory.resolve().name,
+            base,
+            family.arch,
+            targets,
+            steps,
+            kind,
+            progress or (lambda _: None),
+        )
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(output)
@@ -144,6 +156,7 @@ def low_rank_steps(adapter: Adapter, base: Checkpoint) -> dict[str, list[LowRank
 def write(
     path: Path,
     adapter: Adapter,
+    title: str,
     base: Checkpoint,
     arch: str,
     targets: Sequence[TargetTensor],
@@ -154,7 +167,7 @@ def write(
     """Write header and tensors, one after the other."""
     writer = gguf.GGUFWriter(path=None, arch=arch)
     writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_name(adapter.directory.resolve().name)
+    writer.add_name(title)
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, adapter.config.base.rpartition("/")[2] or base.directory.resolve().name)
     writer.add_file_type(TYPES[kind])

@@ -43,7 +43,9 @@ def adapter(
         open_source(base, stream=is_remote(base)) as source,
         open_checkpoint(source.path, source.elsewhere) as model,
     ):
-        made = export_adapter(found.path, model, output, kind, overwrite=overwrite, elsewhere=found.elsewhere)
+        made = export_adapter(
+            found.path, model, output, kind, name=found.name, overwrite=overwrite, elsewhere=found.elsewhere
+        )
     if not quiet:
         click.echo(
             f"{output} is {made.nbytes / 1e6:,.2f} MB: a LoRA in {kind} for {made.adapted} tensors of a base of "
