@@ -209,6 +209,22 @@ def test_a_file_that_failed_its_verification_is_no_answer(model: Path, tmp_path:
     assert not found(model, output, verify="none")
 
 
+def test_an_output_in_parts(model: Path, tmp_path: Path) -> None:
+    output, parts = tmp_path / "out.gguf", [tmp_path / f"out-0000{number}-of-00002.gguf" for number in (1, 2)]
+    first, second = (made(part) for part in parts)
+    result = replace(first, files=tuple(parts), output_bytes=first.output_bytes + second.output_bytes)
+    with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
+        catalogue.record(key_of(choices(model), Source.local(model), output), result, [digest(part) for part in parts])
+        for path in (output, *parts):
+            record = catalogue.get(path)
+            assert record is not None
+            assert record.result() == replace(result, known=True)
+    assert found(model, output)
+    assert parts[0].name in command("list", tmp_path).out
+    parts[1].unlink()
+    assert not found(model, output)
+
+
 def test_a_later_result_takes_the_place_of_the_earlier(model: Path, tmp_path: Path) -> None:
     recorded(model, tmp_path / "out.gguf")
     recorded(model, tmp_path / "out.gguf", pre="gpt-2")

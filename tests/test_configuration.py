@@ -94,6 +94,9 @@ def test_batches_run_as_their_first_line_says(here: Path, name: str) -> None:
     assert [row[1] for row in results] == ["done"] * len(BATCHES[name])
     assert [" ".join(row[5:]) for row in results] == ["verified (load)"] * len(BATCHES[name])
     assert {output: stored_type(here / output) for output in BATCHES[name]} == BATCHES[name]
+    again = convert(*command_of(ROOT / "configs" / name), "--resume")
+    assert again.code == 0, again.err
+    assert [line.split()[1] for line in again.out.splitlines()[1:]] == ["kept"] * len(BATCHES[name])
 
 
 def write(path: Path, **content: Any) -> Path:

@@ -121,16 +121,19 @@ class Catalogue:
         return [self._record(row) for row in rows]
 
     def get(self, which: int | Path) -> Record | None:
-        """The result of this number, or of this output.
+        """The result of this number, of this output, or to which this file belongs.
 
         Raises:
             CatalogueError: the catalogue is damaged.
         """
         if isinstance(which, int):
             row = self._row("id = ?", which)
-        else:
-            row = self._row("output = ?", stored_path(which.absolute(), self._home))
-        return None if row is None else self._record(row)
+            return None if row is None else self._record(row)
+        path = which.absolute()
+        row = self._row("output = ?", stored_path(path, self._home))
+        if row is not None:
+            return self._record(row)
+        return next((one for one in self.records() if path in [file.path for file in one.output_files]), None)
 
     def forget(self, records: Iterable[Record]) -> None:
         """Remove results from the catalogue; their files stay.

@@ -31,7 +31,7 @@ class Record:
     Attributes:
         id: its number, never given twice.
         created: when, ISO 8601 in UTC.
-        output: absolute path of the file or directory.
+        output: absolute path that was asked for; the files of a split output have other names.
         origin: where the source came from.
         content: SHA-256 over the names and SHA-256 of the source's files.
         method: the method's name.
@@ -77,6 +77,11 @@ class Record:
     warnings: tuple[str, ...]
 
     @property
+    def first(self) -> Path:
+        """The file, the first of several, or the directory."""
+        return self.files[0] if self.files else self.output
+
+    @property
     def state(self) -> str:
         """``there``, ``changed`` (another size or time than recorded) or ``gone``."""
         if not all(file.path.is_file() for file in self.output_files):
@@ -93,7 +98,7 @@ class Record:
             names = {field.name for field in dataclasses.fields(Verification)} - {"thresholds"}
             verification = Verification(**{name: self.verification[name] for name in names & set(self.verification)})
         return Result(
-            output=self.output,
+            output=self.first,
             method=self.method,
             source_bytes=self.source_bytes,
             output_bytes=self.output_bytes,
@@ -155,7 +160,7 @@ def row_of(
     }
     return {
         "created": created,
-        "output": stored_path(result.output.absolute(), home),
+        "output": stored_path(key.output, home),
         "origin": key.source.origin,
         "content": content,
         "method": key.method,

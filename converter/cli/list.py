@@ -40,7 +40,7 @@ def list(place: Path, method: str | None, source: str | None, as_json: bool) -> 
                 size(record.output_bytes),
                 f"{record.bits_per_weight:.2f}",
                 short_verdict(record),
-                short_path(record.output) + ("" if record.state == "there" else f" ({record.state})"),
+                short_path(record.first) + ("" if record.state == "there" else f" ({record.state})"),
             )
             for record in records
         ],

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
 @click.argument("place", type=click.Path(path_type=Path), default=".")
 @click.option("--keep", metavar="N", type=click.IntRange(0), help="Forget all but the N newest results, too.")
 @click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Forget results older than this, too.")
-@click.option("--rejected", is_flag=True, help="Forget results that failed their verification, too.")
 @click.option("--files", is_flag=True, help="Delete the outputs of what is forgotten; asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def prune(
-    place: Path, keep: int | None, older_than: float | None, rejected: bool, files: bool, yes: bool, dry_run: bool
-) -> None:
+def prune(place: Path, keep: int | None, older_than: float | None, files: bool, yes: bool, dry_run: bool) -> None:
     """Forget results whose outputs are gone, of the catalogue in the directory PLACE, or of that file.
 
     Outputs are deleted with --files only, and only where they still are what was recorded.
@@ -33,11 +30,11 @@ def prune(
 
     with Catalogue(locate(place), writable=False) as catalogue:
         records = catalogue.records()
-    chosen = choose(records, keep, older_than, rejected=rejected)
+    chosen = choose(records, keep, older_than)
     doomed, others = ([], []) if not files else deletable(chosen)
     would = "would be " if dry_run else ""
     for record in chosen:
-        click.echo(f"{record.id}: {record.output} in {record.method}, {reason(record)}: {would}forgotten")
+        click.echo(f"{record.id}: {record.first} in {record.method}, {reason(record)}: {would}forgotten")
     for file in others:
         click.echo(f"{file.path}: changed since it was made, kept")
     for file in doomed:
@@ -55,22 +52,18 @@ def prune(
         catalogue.forget(chosen)
 
 
-def choose(records: Sequence[Record], keep: int | None, older_than: float | None, *, rejected: bool) -> list[Record]:
-    """The results to forget."""
+def choose(records: Sequence[Record], keep: int | None, older_than: float | None) -> list[Record]:
+    """The results to forget: outputs that are gone, all but the newest, those of more days ago."""
     now = datetime.datetime.now(datetime.UTC)
     age = None if older_than is None else datetime.timedelta(days=older_than)
-    surplus = len(records) if keep is None else max(0, len(records) - keep)
-    chosen = []
-    for position, record in enumerate(records):
-        old = age is not None and now - datetime.datetime.fromisoformat(record.created) > age
-        if (
-            record.state == "gone"
-            or old
-            or (keep is not None and position < surplus)
-            or (rejected and record.passed is False)
-        ):
-            chosen.append(record)
-    return chosen
+    surplus = 0 if keep is None else max(0, len(records) - keep)
+    return [
+        record
+        for position, record in enumerate(records)
+        if record.state == "gone"
+        or position < surplus
+        or (age is not None and now - datetime.datetime.fromisoformat(record.created) > age)
+    ]
 
 
 def deletable(records: Sequence[Record]) -> tuple[list[FileDigest], list[FileDigest]]:
@@ -81,6 +74,4 @@ def deletable(records: Sequence[Record]) -> tuple[list[FileDigest], list[FileDig
 
 def reason(record: Record) -> str:
     """Why a person would agree."""
-    if record.state == "gone":
-        return "its output is gone"
-    return "its verification failed" if record.passed is False else f"made {record.created[:10]}"
+    return "its output is gone" if record.state == "gone" else f"made {record.created[:10]}"

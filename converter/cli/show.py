@@ -54,6 +54,8 @@ def print_record(record: Record) -> None:
     for name, values in nested.items():
         click.echo(f"{name}:" if values else f"{name}: none")
         for key, value in (values or {}).items():
+            if value is None:
+                continue
             click.echo(f"  {key.replace('_', ' ')}: {figure(value)}")
     for name, digests in files.items():
         click.echo(f"{name.replace('_', ' ')}:")
