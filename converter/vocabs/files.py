@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ T = TypeVar("T")
 TEKKEN = "tekken.json"
 # What the files of sentencepiece models are called, best known first.
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+# A line of tiktoken's: the bytes of a token, and its rank. A sentencepiece model starts with a byte that is no letter.
+TIKTOKEN_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")
 
 _KINDS = {dict: "an object", list: "a list", str: "a string", int: "an integer", bool: "true or false"}
 
@@ -78,6 +81,15 @@ class TokenizerFiles:
         """The file of the sentencepiece model; it need not exist."""
         paths = [self.directory / name for name in _SENTENCEPIECE]
         return next((path for path in paths if path.is_file()), paths[0])
+
+    @cached_property
+    def has_tiktoken_model(self) -> bool:
+        """Whether what is called tokenizer.model starts as tiktoken's list of tokens does."""
+        try:
+            with self.sentencepiece_model.open("rb") as file:
+                return TIKTOKEN_LINE.fullmatch(file.readline(4096).removesuffix(b"\n")) is not None
+        except OSError:
+            return False
 
     @cached_property
     def added_tokens(self) -> list[AddedToken]:

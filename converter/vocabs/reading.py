@@ -15,6 +15,7 @@ from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenize
 from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece
 from converter.vocabs.tekken import read_tekken
+from converter.vocabs.tiktoken import read_tiktoken
 from converter.vocabs.unigram import read_unigram
 from converter.vocabs.vocabulary import Vocabulary
 from converter.vocabs.wordpiece import read_wordpiece
@@ -23,8 +24,8 @@ from converter.vocabs.wordpiece import read_wordpiece
 def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> Vocabulary:
     """Read the vocabulary as far as its files decide it; ``pre`` stays ``""`` where they do not name one.
 
-    tokenizer.json comes first, then tekken.json, then tokenizer.model; but of a BPE that imitates sentencepiece's,
-    tokenizer.model has the true scores.
+    tokenizer.json comes first, then tekken.json, then tokenizer.model, tiktoken's or sentencepiece's; but of a BPE that
+    imitates sentencepiece's, tokenizer.model has the true scores.
     """
     if pre is not None and pre not in NAMES:
         near = difflib.get_close_matches(pre, NAMES, n=1)
@@ -53,6 +54,8 @@ def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary
         return {"WordPiece": read_wordpiece, "Unigram": read_unigram}[kind]
     if not files.tokenizer and (files.directory / TEKKEN).is_file():
         return read_tekken
+    if not files.tokenizer and files.has_tiktoken_model:
+        return read_tiktoken
     if files.sentencepiece_model.is_file():
         return read_sentencepiece
     if model.get("byte_fallback"):

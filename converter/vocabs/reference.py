@@ -55,6 +55,10 @@ def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
         from converter.vocabs.tekken import Tekken
 
         return Tekken(files.directory / TEKKEN)
+    if files.has_tiktoken_model:
+        from converter.vocabs.tiktoken import Tiktoken
+
+        return Tiktoken(files)
     return Sentencepiece(files)
 
 
