@@ -129,7 +129,7 @@ class Conversion:
 
     def planned(self, model: OpenModel) -> Result:
         """What would be made."""
-        plan = self.prepared.plan
+        plan, names = self.prepared.plan, self.prepared.layout.names
         return Result(
             output=self.output,
             method=self.method,
@@ -139,6 +139,7 @@ class Conversion:
             bits_per_weight=plan.bits_per_weight,
             tensor_types={planned.target.name: planned.type for planned in plan.tensors},
             tensor_shapes={planned.target.name: planned.target.shape for planned in plan.tensors},
+            tensor_files={planned.target.name: names[planned.file] for planned in plan.tensors if names},
             seconds=self.seconds,
             output_format=self.format.name,
             warnings=(*self.prepared.warnings, *self.notes),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from converter.architectures import Family, TargetTensor
     from converter.request import Request
     from converter.sources import Source
-    from converter.vocabs import Vocabulary
+    from converter.vocabs import TokenizerProof, Vocabulary
 
 
 @dataclass
@@ -46,6 +46,7 @@ class OpenModel:
     header: GgufHeader | None = None
     adapters: tuple[Path, ...] = ()
     _vocabularies: dict[tuple[str | None, str, bool], tuple[Vocabulary, list[str]]] = field(default_factory=dict)
+    _proofs: dict[tuple[str | None, str], TokenizerProof] = field(default_factory=dict)
 
     @property
     def identity(self) -> list[tuple[str, int, int]]:
@@ -89,6 +90,10 @@ class OpenModel:
             self._vocabularies[key] = self._read_vocabulary(*key)
         return self._vocabularies[key]
 
+    def proof(self, pre: str | None, name: str) -> TokenizerProof | None:
+        """The proof of such a vocabulary, where there was one."""
+        return self._proofs.get((pre, name))
+
     def _read_vocabulary(self, pre: str | None, name: str, prove: bool) -> tuple[Vocabulary, list[str]]:
         from converter.vocabs import prove as prove_vocabulary
         from converter.vocabs import read_vocabulary
@@ -100,7 +105,7 @@ class OpenModel:
             warnings.append(f"added tokens without a row in the embedding are left out: {dropped}")
         if not prove:
             return vocabulary, warnings
-        proof = prove_vocabulary(vocabulary, self.tokenizer, name=name)
+        proof = self._proofs[pre, name] = prove_vocabulary(vocabulary, self.tokenizer, name=name)
         warnings.extend(proof.limits)
         if not proof.agreeing:
             warnings.append(f"--pre {pre} overrides the tokenizer's proof: {proof.difference}")

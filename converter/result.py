@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class Result:
         bits_per_weight: of all tensors together.
         tensor_types: type of each tensor, in the order of the file.
         tensor_shapes: shape of each tensor, row-major.
+        tensor_files: the file of each tensor, where the output has several; empty for one.
         seconds: by stage: ``read``, ``write``, ``verify``.
         output_format: ``gguf``, ``safetensors`` or ``pytorch``.
         files: what was written, in the order of reading; the files of a directory are not listed one by one.
@@ -62,6 +63,7 @@ class Result:
     tensor_shapes: Mapping[str, tuple[int, ...]]
     seconds: Mapping[str, float]
     output_format: str = "gguf"
+    tensor_files: Mapping[str, str] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     resumed: bool = False
     known: bool = False

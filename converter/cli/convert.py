@@ -131,9 +131,14 @@ class Bar:
 
 
 def print_tensors(result: Result) -> None:
-    """Every tensor with its shape and type."""
+    """Every tensor with its shape and type, under the name of its file where there are several."""
     width = max(len(name) for name in result.tensor_types)
+    before = ""
     for name, kind in result.tensor_types.items():
+        file = result.tensor_files.get(name, "")
+        if file != before:
+            click.echo(file)
+            before = file
         shape = " × ".join(str(size) for size in result.tensor_shapes[name])
         click.echo(f"  {name:<{width}}  {kind:<6}  {shape}")
 

@@ -57,6 +57,8 @@ class Gguf(Format):
     ) -> Verification:
         from converter.verification import verify
 
+        # A name that the user changed afterwards has no proof: the source is asked again.
+        name = next((pair.value for pair in prepared.plan.metadata if pair.key == "general.name"), "")
         return verify(
             path,
             level=request.verify,
@@ -69,6 +71,7 @@ class Gguf(Format):
             trust_remote_code=request.trust_remote_code,
             load_dtype=prepared.plan.load_dtype,
             adapters=model.adapters,
+            proof=model.proof(request.pre, name),
             progress=tell,
         )
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from converter.errors import UsageError, VerificationError, VocabularyError
 from converter.outputs import nbytes_of
@@ -15,6 +16,9 @@ from converter.verification.embedding_thresholds import EmbeddingThresholds
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS
 from converter.verification.thresholds import Thresholds, thresholds_for
+
+if TYPE_CHECKING:
+    from converter.vocabs import TokenizerProof
 
 LEVELS = ("load", "full")
 
@@ -75,6 +79,7 @@ def verify(
     trust_remote_code: bool = False,
     load_dtype: str | None = None,
     adapters: Sequence[Path] = (),
+    proof: TokenizerProof | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished file. llama.cpp and transformers run in child processes; nothing is renamed or deleted.
@@ -92,6 +97,8 @@ def verify(
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
         adapters: directories of LoRA adapters that the source is run with.
+        proof: of the vocabulary before it was written; the file is held against the same answers of the source. None:
+            the source is asked anew.
         progress: called with what comes next.
 
     Returns:
@@ -111,10 +118,15 @@ def verify(
     result = Verification(level, passed=False, verdict="")
     try:
         tell("loading the file with llama.cpp")
-        loaded = ask("trial:try_out", path=str(path), threads=few)
+        loaded = ask("trial:try_out", path=str(path), threads=few, probes=proof.asked if proof else [])
         result = replace(result, generated=loaded["generated"])
         tell("tokenizing difficult strings with both tokenizers")
-        tokenized, probes = check_tokens(path, tokenizer, pre) if tokenizer else ("keeps its source's vocabulary", 0)
+        if tokenizer is None:
+            tokenized, probes = "keeps its source's vocabulary", 0
+        elif proof is None:
+            tokenized, probes = check_tokens(path, tokenizer, pre)
+        else:
+            tokenized, probes = told(proof.difference_of(loaded["ids"]), proof.probes, pre)
         result = replace(result, probes=probes)
     except VerificationError as error:
         return finished(result, f"the file is not usable: {error}", started)
@@ -180,11 +192,25 @@ def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int
     proof = ask("trial:prove", path=str(path), tokenizer=str(tokenizer))
     if "unreadable" in proof:
         raise VocabularyError(proof["unreadable"])
-    if not proof["difference"]:
-        return f"tokenizes {proof['probes']} difficult strings as the source does", proof["probes"]
+    return told(proof["difference"], proof["probes"], pre)
+
+
+def told(difference: object, probes: int, pre: str | None) -> tuple[str, int]:
+    """The finding in words, and the number of strings whose ids agreed.
+
+    Args:
+        difference: the first difference; empty where there is none.
+        probes: strings compared.
+        pre: the pre-tokenizer that the user insisted on.
+
+    Raises:
+        VerificationError: the ids differ and nobody insisted on that.
+    """
+    if not difference:
+        return f"tokenizes {probes} difficult strings as the source does", probes
     if pre is None:
-        raise VerificationError(f"it does not tokenize as the source does: {proof['difference']}")
-    return f"does not tokenize as the source does with --pre {pre} ({proof['difference']})", 0
+        raise VerificationError(f"it does not tokenize as the source does: {difference}")
+    return f"does not tokenize as the source does with --pre {pre} ({difference})", 0
 
 
 def fitting_threads(path: Path, threads: int | None, share: int) -> int:

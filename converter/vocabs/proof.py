@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class TokenizerProof:
         difference: the first text that did not, where a name was forced on the vocabulary.
         limits: what llama.cpp cannot do that the source does, one sentence each; texts that show it were compared with
             the source without that step.
+        answers: what the source made of the texts.
     """
 
     vocabulary: Vocabulary
@@ -61,6 +62,24 @@ class TokenizerProof:
     agreeing: bool
     difference: Difference | None = None
     limits: tuple[str, ...] = ()
+    answers: _Trial | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def asked(self) -> list[tuple[str, bool]]:
+        """The texts, and for each whether begin and end tokens are added to it."""
+        return self.answers.probes if self.answers else []
+
+    def difference_of(self, ids: Ids) -> Difference | None:
+        """Hold what a finished file with this vocabulary makes of the texts against what the source made of them.
+
+        Args:
+            ids: tokens of each text of ``asked``.
+
+        Returns:
+            The first difference that no limit explains; None where there is none.
+        """
+        assert self.answers is not None
+        return self.answers.difference_of(self.vocabulary.pre, ids)
 
 
 def read_vocabulary(directory: Path, vocab_size: int, *, pre: str | None = None) -> Vocabulary:
@@ -107,9 +126,10 @@ def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> Tokeniz
                     break
     if found:
         pre, limits = found
-        return TokenizerProof(replace(vocabulary, pre=pre), trial.texts, True, limits=(*vocabulary.limits, *limits))
+        limits = (*vocabulary.limits, *limits)
+        return TokenizerProof(replace(vocabulary, pre=pre), trial.texts, True, limits=limits, answers=trial)
     if vocabulary.given:
-        return TokenizerProof(vocabulary, trial.texts, False, trial.difference, vocabulary.limits)
+        return TokenizerProof(vocabulary, trial.texts, False, trial.difference, vocabulary.limits, trial)
     if trial.difference is None:
         raise VocabularyError(
             f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
@@ -200,6 +220,12 @@ class _Trial:
             if result is not None
         }
         return {name: limits for name, limits in compared.items() if limits is not None}
+
+    def difference_of(self, name: str, ids: Ids) -> Difference | None:
+        """The first difference of these tokens of all probes, made under a name, that no limit explains."""
+        self._worst, self.difference = 1.0, None
+        agreeing = self._compare(name, range(len(self.probes)), ids) is not None
+        return None if agreeing else self.difference
 
     def _ask(self, names: Sequence[str], probes: list[tuple[str, bool]]) -> list[dict[str, Any] | None]:
         """Answers for the names; where one of them ends llama.cpp's process, the others still get theirs."""

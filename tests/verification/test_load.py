@@ -15,6 +15,7 @@ import pytest
 
 from converter.errors import UsageError, VocabularyError
 from converter.verification import Verification, verify
+from converter.vocabs import prove, read_vocabulary
 
 
 @pytest.fixture
@@ -195,3 +196,18 @@ def test_the_callers_process_stays_clean(files: Callable[[str], Path], checkpoin
         [sys.executable, "-c", program, files("f32"), checkpoint], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_proof_before_writing_counts(
+    files: Callable[[str], Path], checkpoint: Path, check: Callable[..., Verification], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The source is asked once; what the file makes of the same texts is held against its answers."""
+    proof = prove(read_vocabulary(checkpoint, 512), checkpoint)
+    asked = check(files("q8_0"))
+    monkeypatch.setattr("converter.verification.verdict.check_tokens", None)
+    held = check(files("q8_0"), proof=proof)
+    assert (held.passed, held.probes, held.verdict) == (True, asked.probes, asked.verdict)
+    assert proof.answers is not None
+    levels = proof.answers._source.result()["levels"]
+    levels[0][0][7] = [1, 2, 3]
+    assert_failed(check(files("q8_0"), proof=proof), "it does not tokenize as the source does: ")
