@@ -173,6 +173,7 @@ SCHEMES = {
         constants=_four_bit_constants,
         configuration=partial(quantization_config, 4),
         package=_PACKAGE,
+        derived=False,
     ),
     "bnb_8bit": Scheme(
         EightBitEncoding("bitsandbytes int8", "f16"),
@@ -181,5 +182,6 @@ SCHEMES = {
         constants=_eight_bit_constants,
         configuration=partial(quantization_config, 8),
         package=_PACKAGE,
+        derived=False,
     ),
 }

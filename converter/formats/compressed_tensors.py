@@ -38,6 +38,9 @@ from converter.quants.simple import half, widened
 GROUP = 32
 WORD_BITS = 32
 
+#: Has weights unpacked while they are loaded, instead of when the model first runs.
+DENSE = {"dequantize": True}
+
 #: What the library divides by where a scale would be zero: the spacing of float16 numbers at 1.
 EPSILON = float(np.finfo(np.float16).eps)
 
@@ -258,7 +261,7 @@ def quantization_config(encoding: PackedEncoding, ignore: Sequence[str]) -> dict
         "global_compression_ratio": None,
     }
     # The library cannot leave asymmetric weights packed while it loads: it expects their zero points unpacked.
-    return config if encoding.symmetric else config | {"dequantize": True}
+    return config if encoding.symmetric else config | DENSE
 
 
 def shape_of(name: str, shape: tuple[int, ...]) -> tuple[PlannedTensor, ...]:
@@ -276,6 +279,7 @@ SCHEMES = {
         constants=shape_of,
         configuration=partial(quantization_config, encoding),
         package=("compressed_tensors", "compressed-tensors"),
+        dense=DENSE,
         plain_experts=False,
         keeps_bfloat16=True,
     )

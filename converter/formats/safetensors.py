@@ -44,6 +44,8 @@ LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16
 #: A pattern of the modules that hold single experts, for readers that do not merge them.
 _EXPERTS = r"re:.*\.experts\."
 
+_GPT_OSS_EXPERTS = re.compile(r"\.experts\.(gate_up|down)_proj\.weight$")
+
 #: A share of the weights from which on it is told that they stay plain.
 _WORTH_TELLING = 0.01
 
@@ -101,7 +103,8 @@ class Safetensors(Format):
                     f"{model.path}: {modules.model} has experts, which transformers cannot load as {method}; use "
                     f"--method {fitting} where their rows are multiples of 32, or bf16"
                 )
-            quantization["quantization_config"] = scheme.configuration(ignore)
+            dense = scheme.dense if modules.dense else {}
+            quantization["quantization_config"] = {**scheme.configuration(ignore), **dense}
             plain = scheme.plain_of(source, experts=single)
             warnings += left_plain(tensors, quantized, plain)
         config = new_config(source, TORCH_DTYPES[plain]) | quantization
@@ -185,7 +188,8 @@ def chosen(
             return False
         return True
 
-    fitting = {name: module for name, module in modules.blocks.items() if fits(name)}
+    usable = {name for name, module in modules.blocks.items() if scheme.derived or module not in modules.derived}
+    fitting = {name: module for name, module in modules.blocks.items() if name in usable and fits(name)}
     experts = modules.experts if scheme.experts and all(map(fits, modules.experts)) else {}
     unfit = {module for name, module in modules.blocks.items() if name not in fitting}
     unfit |= {name.removesuffix(".weight") for name in modules.blocks if name not in fitting}
@@ -215,7 +219,16 @@ def left_plain(tensors: Mapping[str, SourceTensor], quantized: Mapping[str, Sche
 
 def planned(tensor: SourceTensor, plain: str, scheme: Scheme | None) -> tuple[PlannedTensor, ...]:
     """A tensor as it will be, with the constants that go with it."""
-    target = TargetTensor(tensor.name, tensor.shape, (Piece(tensor.name),))
+    target = target_of(tensor)
     if scheme is None:
         return (PlannedTensor(target, PLAIN[plain]),)
-    return (PlannedTensor(target, scheme.encoding), *scheme.constants(tensor.name, tensor.shape))
+    return (PlannedTensor(target, scheme.encoding), *scheme.constants(target.name, target.shape))
+
+
+def target_of(tensor: SourceTensor) -> TargetTensor:
+    """A tensor as transformers knows it: GPT-OSS's experts are (inputs, outputs), but not in its quantized files."""
+    if len(tensor.shape) != 3 or not _GPT_OSS_EXPERTS.search(tensor.name):
+        return TargetTensor(tensor.name, tensor.shape, (Piece(tensor.name),))
+    experts, outputs, inputs = tensor.shape
+    pieces = (Piece(tensor.name, transposed=True, within=(n * outputs, outputs)) for n in range(experts))
+    return TargetTensor(tensor.name.removesuffix(".weight"), (experts, inputs, outputs), tuple(pieces))

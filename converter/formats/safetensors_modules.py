@@ -7,6 +7,7 @@ tests hold them against transformers.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import tempfile
@@ -22,6 +23,9 @@ from converter.runtime import IsolatedFailure, run_isolated
 _PLAIN = re.compile(r"(^|\.)(vision|visual|audio)|(^|[._])(gate|router)$")
 _NUMBERED = re.compile(r"\.\d+\.")
 _IN_BLOCK = re.compile(r"\D*\.\d+\.(?!.*norm).*\.weight$")
+
+#: In the code that gives a module's missing weights their first values: a weight of another module within it.
+_INITIALIZED = re.compile(r"\bmodule\.\w+\.weight\b")
 
 #: Kinds of models (``model_type``) in which the weights of a block that are named ``X.weight`` belong to linear modules
 #: named X, unless that is a norm or selects experts; those of single experts are merged.
@@ -48,12 +52,16 @@ class LinearModules:
         experts: weights of single experts that transformers merges into one parameter: name in the checkpoint, and of
             that parameter or the expert's module.
         others: names of all other linear modules, those with transposed weights included.
+        dense: whether transformers' class may reach for weights before it is run, when packed modules have none.
+        derived: names of those modules of its blocks whose class is derived from torch's.
     """
 
     model: str
     blocks: Mapping[str, str]
     experts: Mapping[str, str]
     others: tuple[str, ...]
+    dense: bool = False
+    derived: frozenset[str] = frozenset()
 
 
 def linear_modules(
@@ -88,7 +96,10 @@ def linear_modules(
             f"{directory}: transformers cannot build the model to tell which weights are linear: {found['failure']}; "
             f"use --method bf16, f16 or f32{hint}"
         )
-    return LinearModules(found["model"], found["blocks"], found["experts"], tuple(found["others"]))
+    derived = frozenset(found["derived"])
+    return LinearModules(
+        found["model"], found["blocks"], found["experts"], tuple(found["others"]), found["dense"], derived
+    )
 
 
 def by_name(model: str, weights: Iterable[str]) -> LinearModules:
@@ -124,7 +135,15 @@ def find(directory: str, config: dict[str, Any], weights: list[str], trust_remot
         else:
             blocks[weight] = module
             others.discard(module)
-    return {"model": type(model).__name__, "blocks": blocks, "experts": experts, "others": sorted(others)}
+    derived = [module for module in blocks.values() if type(linear[module]) is not torch.nn.Linear]
+    return {
+        "model": type(model).__name__,
+        "blocks": blocks,
+        "experts": experts,
+        "others": sorted(others),
+        "dense": bool(derived or _INITIALIZED.search(inspect.getsource(model._init_weights))),
+        "derived": derived,
+    }
 
 
 def _build(directory: str, settings: dict[str, Any], trust_remote_code: bool) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,9 @@ class Scheme:
         configuration: ``quantization_config``, from the names of linear modules that stay plain (``re:`` and a pattern
             for several).
         package: what has to be installed to load it: the module, and what pip calls it.
+        dense: what the configuration says besides to have dense weights made while loading.
         plain_experts: whether it reads them plain beside quantized weights.
+        derived: whether it reads those of modules whose class is derived from torch's linear one.
         keeps_bfloat16: whether the plain weights of a bfloat16 model stay bfloat16, with whose range it was trained.
     """
 
@@ -66,7 +68,9 @@ class Scheme:
     constants: Callable[[str, tuple[int, ...]], tuple[PlannedTensor, ...]]
     configuration: Callable[[Sequence[str]], dict[str, Any]]
     package: tuple[str, str]
+    dense: Mapping[str, Any] = field(default_factory=dict)
     plain_experts: bool = True
+    derived: bool = True
     keeps_bfloat16: bool = False
 
     def plain_of(self, config: Mapping[str, Any], *, experts: bool) -> str:

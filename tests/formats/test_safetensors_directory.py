@@ -144,12 +144,14 @@ def test_a_gguf_is_refused(tmp_path: Path) -> None:
     assert said.startswith(f"{gguf}: a GGUF lacks the configuration and the names that transformers needs")
 
 
-def test_a_model_without_linear_modules_is_refused(tmp_path: Path) -> None:
-    source = write_model(tmp_path / "source", "gpt2")
-    said = refusal(*arguments(source, "q4_0", tmp_path / "out"))
-    assert said == (
-        f"{source}: GPT2LMHeadModel has no linear module that q4_0 fits; use --method bf16, or --format gguf"
-    )
+@pytest.mark.parametrize(
+    ("variation", "model", "method"),
+    [("gpt2", "GPT2LMHeadModel", "q4_0"), ("falcon", "FalconForCausalLM", "bnb_4bit")],  # Falcon has a class of its own
+)
+def test_a_model_without_linear_modules_is_refused(variation: str, model: str, method: str, tmp_path: Path) -> None:
+    source = write_model(tmp_path / "source", variation)
+    said = refusal(*arguments(source, method, tmp_path / "out"))
+    assert said == f"{source}: {model} has no linear module that {method} fits; use --method bf16, or --format gguf"
 
 
 def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,8 @@ def test_names_tell_what_transformers_does(kind: str, tmp_path: Path) -> None:
     assert dict(named.blocks) == found["blocks"] != {}
     assert named.experts.keys() == found["experts"].keys()
     assert set(named.others) >= set(found["others"])
+    assert not found["dense"]
+    assert not found["derived"]
 
 
 def test_other_kinds_are_built_in_a_process_of_their_own(tmp_path: Path) -> None:
