@@ -22,6 +22,7 @@ import pytest
 import yaml
 from checkpoint_builder import write_model
 from command_line import Outcome, convert, refusal
+from hub_server import HubServer
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -39,6 +40,13 @@ def die(requests, **further):
         os.kill(os.getpid(), 9)
     return convert_together(requests, **further)
 pipeline.convert_together = die
+"""
+#: Loaded in the same way: no process that converts ever starts.
+STILLBORN = """
+import os, sys
+if "converter.batch.child" in sys.orig_argv:
+    os.write(2, b"no memory\\n")
+    os._exit(3)
 """
 
 
@@ -172,6 +180,23 @@ def test_two_models_at_a_time(here: Path) -> None:
     assert [event["event"] for event in events if event["event"] in ("started", "finished")] == [
         "started", "started", "finished", "finished"
     ]  # fmt: skip
+
+
+def test_a_model_of_the_hub_is_fetched_once_and_known_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = {"models": ["lab/model"], "methods": ["f32", "q4_0"], "defaults": {"verify": "none", "stream": True}}
+    with HubServer() as hub:
+        hub.add("lab/model", SAMPLE)
+        for name, value in hub.environment(here / "hub").items():
+            monkeypatch.setenv(name, value)
+        outcome = batch(**content)
+        assert outcome.code == 0, outcome.err
+        again = batch("--resume", **content)
+    assert [row[:2] for row in rows(outcome.out)] == [[f"model-{method}.gguf", "done"] for method in ("f32", "q4_0")]
+    assert [row[1] for row in rows(again.out)] == ["kept", "kept"]
+    weights = (SAMPLE / "model.safetensors").stat().st_size
+    assert sum(path.stat().st_size for path in (here / "hub").rglob("*") if path.is_file()) < weights
+    oracle.quantize(here / "out" / "model-f32.gguf", here / "reference.gguf", 2)
+    assert oracle.tensors(here / "out" / "model-q4_0.gguf") == oracle.tensors(here / "reference.gguf")
 
 
 @pytest.mark.parametrize(
@@ -375,3 +400,11 @@ def test_a_process_that_dies_fails_its_jobs_only(here: Path, start: Callable[...
     assert process.returncode == 1, messages
     assert output.count("the process that converted it was killed by SIGKILL") == 3
     assert [row[:2] for row in rows(output)[3:]] == [[f"two-{name}.gguf", "done"] for name in ("q4_0", "q5_1", "q8_0")]
+
+
+def test_processes_that_do_not_start(here: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
+    (here / "tiny" / "sitecustomize.py").write_text(STILLBORN)
+    process = start()
+    output, messages = process.communicate()
+    assert process.returncode == 1, messages
+    assert output.count("the process that converted it ended with 3: no memory") == 6

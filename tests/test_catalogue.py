@@ -36,6 +36,8 @@ from converter.catalogue.digests import Cancelled, HashingError
 from converter.recipes import Overrides
 from converter.verification import Verification
 
+SAMPLE = Path(__file__).parent / "fixtures" / "sample"
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
@@ -45,6 +47,12 @@ def model(tmp_path: Path) -> Path:
     (directory / "config.json").write_text("{}")
     (directory / "model.safetensors").write_bytes(os.urandom(3_000_000))
     return directory
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def made(output: Path, **changes: Any) -> Result:
@@ -428,3 +436,33 @@ def test_prune_asks_before_it_deletes(shelf: Path, monkeypatch: pytest.MonkeyPat
     assert command("prune", "--keep", 0, "--files").code == 0
     assert not list(shelf.glob("*.gguf"))
     assert known_outputs(shelf) == []
+
+
+def test_a_conversion_is_answered_from_the_catalogue(here: Path) -> None:
+    arguments = ("--model", SAMPLE, "--method", "q8_0", "--output", "out.gguf", "--verify", "none")
+    assert command(*arguments).code == 0
+    (record,) = json.loads(command("list", "--json").out)
+    assert record["output_files"][0]["sha256"] == digest(here / "out.gguf").sha256
+    assert record["origin"] == str(SAMPLE.resolve())
+    stamp = (here / "out.gguf").stat().st_mtime_ns
+    assert command(*arguments).code == 0
+    assert (here / "out.gguf").stat().st_mtime_ns == stamp
+    assert "exists already" in refusal(*arguments, "--pre", "gpt-2")
+    assert command(*arguments, "--force").code == 0
+    assert (here / "out.gguf").stat().st_mtime_ns != stamp
+    (record,) = json.loads(command("list", "--json").out)
+    assert record["id"] == 2
+    rewrite(here / "out.gguf")
+    assert "exists already" in refusal(*arguments)
+
+
+def test_a_spoilt_catalogue_does_not_spoil_a_conversion(here: Path) -> None:
+    (here / "catalogue.sqlite").write_text("no database" * 100)
+    outcome = command("--model", SAMPLE, "--method", "q8_0", "--output", "out.gguf", "--verify", "none")
+    assert outcome.code == 0
+    warnings = [line for line in outcome.err.splitlines() if "catalogue" in line]
+    assert warnings == [
+        f"convert: warning: this conversion is not in the catalogue: {here}/catalogue.sqlite: cannot be used as a "
+        "catalogue: file is not a database"
+    ]
+    assert (here / "catalogue.sqlite").read_text() == "no database" * 100

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -117,7 +117,8 @@ class Child:
                 stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
                 pass_fds=(theirs.fileno(), *inherited), process_group=0,
             )  # fmt: skip
-        self.connection.send([replace(job.request, threads=threads) for job in group])
+        with suppress(OSError):  # it has ended already; what it leaves behind is told later
+            self.connection.send([replace(job.request, threads=threads) for job in group])
 
     def receive(self) -> tuple[Any, ...] | None:
         """The next message; None once it has ended."""

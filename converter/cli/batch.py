@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="Threads of all together.  [default: the processors]")
 @click.option("--dry-run", is_flag=True, help="Print the jobs, do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--force", is_flag=True, help="Convert again what the catalogue has.")
+@click.option("--force", is_flag=True, help="Convert again what the catalogue has, and replace it.")
 @click.option("--log-json", is_flag=True, help="Log one JSON object a line on standard error.")
 @click.option("--verbose", "-v", is_flag=True, help="Log every step.")
 @click.option("--quiet", "-q", is_flag=True, help="Log nothing but warnings and errors; print no table.")
