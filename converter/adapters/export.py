@@ -25,7 +25,7 @@ from converter.adapters.steps import LowRank, Matrix
 from converter.architectures import TargetTensor, find_family
 from converter.checkpoints import Checkpoint
 from converter.checkpoints.source_file import SourceFile
-from converter.errors import ArchitectureError, CheckpointError, OutputError
+from converter.errors import ArchitectureError, CheckpointError, OutputError, UsageError
 from converter.outputs import check_output
 from converter.quants import QUANT_TYPES
 
@@ -69,7 +69,7 @@ def export_adapter(
     elsewhere: Mapping[str, SourceFile] = MappingProxyType({}),
     progress: Callable[[str], None] | None = None,
 ) -> Exported:
-    """Write a PEFT adapter as a GGUF that llama.cpp loads with the GGUF of its base.
+    """Write a PEFT adapter as a GGUF that llama.cpp loads with the GGUF of its base. Its matrices are held in memory.
 
     Args:
         directory: the adapter's directory.
@@ -85,7 +85,10 @@ def export_adapter(
         CheckpointError: the adapter is damaged or does not fit the base.
         ArchitectureError: it holds what such a file cannot say.
         OutputError: the file cannot be written.
+        UsageError: there is no such type.
     """
+    if kind not in TYPES:
+        raise UsageError(f"type {kind!r} does not exist; choose {', '.join(TYPES)}")
     check_output(output, overwrite=overwrite)
     adapter = open_adapter(directory, elsewhere)
     check_base(adapter, base)
@@ -96,19 +99,18 @@ def export_adapter(
         if not family.leaves_out(tensor):
             raise ArchitectureError(f"{directory}: adapts {tensor}, which is in no GGUF of its base")
         logging.getLogger(__name__).warning("%s: %s is in no GGUF of its base and left out", directory, tensor)
+    writer = described(adapter, name or directory.resolve().name, base, family.arch, kind)
+    for target in targets:
+        if progress is not None:
+            progress(target.name)
+        for title, matrix in pair_of(target, base, steps, adapter.config.alpha):
+            add(writer, title, matrix, kind, adapter)
     unfinished = output.with_name(f"{output.name}.part")
     try:
-        write(
-            unfinished,
-            adapter,
-            name or directory.resolve().name,
-            base,
-            family.arch,
-            targets,
-            steps,
-            kind,
-            progress or (lambda _: None),
-        )
+        writer.write_header_to_file(unfinished)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(output)
@@ -153,21 +155,11 @@ def low_rank_steps(adapter: Adapter, base: Checkpoint) -> dict[str, list[LowRank
     return steps
 
 
-def write(
-    path: Path,
-    adapter: Adapter,
-    title: str,
-    base: Checkpoint,
-    arch: str,
-    targets: Sequence[TargetTensor],
-    steps: Mapping[str, Sequence[LowRank]],
-    kind: str,
-    tell: Callable[[str], None],
-) -> None:
-    """Write header and tensors, one after the other."""
+def described(adapter: Adapter, name: str, base: Checkpoint, arch: str, kind: str) -> gguf.GGUFWriter:
+    """A file with the adapter's key-values."""
     writer = gguf.GGUFWriter(path=None, arch=arch)
     writer.add_type(gguf.GGUFType.ADAPTER)
-    writer.add_name(title)
+    writer.add_name(name)
     writer.add_base_model_count(1)
     writer.add_base_model_name(0, adapter.config.base.rpartition("/")[2] or base.directory.resolve().name)
     writer.add_file_type(TYPES[kind])
@@ -179,24 +171,19 @@ def write(
         writer.add_key_value(
             gguf.Keys.Adapter.ALORA_INVOCATION_TOKENS, tokens, gguf.GGUFValueType.ARRAY, gguf.GGUFValueType.UINT32
         )
-    for target in targets:
-        tell(target.name)
-        for name, matrix in pair_of(target, base, steps, adapter.config.alpha):
-            if not np.isfinite(matrix).all():
-                raise CheckpointError(f"{adapter.directory}: {name} holds NaN or infinity; the adapter is damaged")
-            chosen = QUANT_TYPES[kind if matrix.shape[-1] % QUANT_TYPES[kind].block_size == 0 else UNBLOCKED]
-            encoded = chosen.quantize(np.ascontiguousarray(matrix.reshape(-1, matrix.shape[-1])))
-            if chosen.overflowed(encoded):
-                raise CheckpointError(f"{adapter.directory}: {name} exceeds the range of {chosen.name}; use --type f32")
-            writer.add_tensor(
-                name,
-                encoded.reshape(*matrix.shape[:-1], -1),
-                raw_dtype=gguf.GGMLQuantizationType(chosen.ggml_type),
-            )
-    writer.write_header_to_file(path)
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    return writer
+
+
+def add(writer: gguf.GGUFWriter, name: str, matrix: Matrix, kind: str, adapter: Adapter) -> None:
+    """Add a matrix, or one for each expert, in a type."""
+    if not np.isfinite(matrix).all():
+        raise CheckpointError(f"{adapter.directory}: {name} holds NaN or infinity; the adapter is damaged")
+    chosen = QUANT_TYPES[kind if matrix.shape[-1] % QUANT_TYPES[kind].block_size == 0 else UNBLOCKED]
+    encoded = chosen.quantize(np.ascontiguousarray(matrix.reshape(-1, matrix.shape[-1])))
+    if chosen.overflowed(encoded):
+        raise CheckpointError(f"{adapter.directory}: {name} exceeds the range of {chosen.name}; use --type f32")
+    raw = gguf.GGMLQuantizationType(chosen.ggml_type)
+    writer.add_tensor(name, encoded.reshape(*matrix.shape[:-1], -1), raw_dtype=raw)
 
 
 def pair_of(

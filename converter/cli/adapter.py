@@ -35,9 +35,11 @@ def adapter(
     """
     from converter.adapters.export import export_adapter
     from converter.checkpoints import open_checkpoint
+    from converter.logs import configure_logs
     from converter.sources import is_remote, open_source
 
     quiet = quiet or (context.parent is not None and context.parent.params["quiet"])
+    configure_logs(quiet=quiet)
     with (
         open_source(adapter) as found,
         open_source(base, stream=is_remote(base)) as source,

@@ -66,6 +66,21 @@ def test_what_the_command_prints(bases: Callable[[str], Path], tmp_path: Path) -
     assert (usage.code, usage.err.splitlines()[-1]) == (2, "Error: Missing option '--base'.")
 
 
+def test_a_base_of_another_name_is_warned_of(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    adapter = lora_builder.write_adapter(bases("llama"), tmp_path / "adapter", target_modules=["v_proj"])
+    config = adapter / "adapter_config.json"
+    config.write_text(config.read_text().replace(str(bases("llama")), "lab/trained-on"))
+    expected = f"convert: {adapter}: was trained on 'lab/trained-on', the base here is model\n"
+    for command in (
+        ["adapter", adapter, "--base", bases("llama"), "--output", tmp_path / "adapter.gguf"],
+        ["--model", bases("llama"), "--adapter", adapter, "--method", "f16", "--verify", "none", "--no-catalogue",
+         "--output", tmp_path / "out.gguf"],
+    ):  # fmt: skip
+        outcome = convert(*command)
+        assert outcome.code == 0, outcome
+        assert expected in outcome.err
+
+
 def test_memory_is_bounded(tmp_path: Path) -> None:
     """Reading 64 MiB of merged weights in pieces takes a few MiB beside the pieces."""
     import json

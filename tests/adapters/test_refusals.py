@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from converter.adapters import adapt
 from converter.adapters.config import parse_config
+from converter.adapters.export import export_adapter
 from converter.checkpoints import open_checkpoint
-from converter.errors import ConversionError
+from converter.errors import ConversionError, UsageError
 
 WEIGHTS = "adapter_model.safetensors"
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -305,3 +306,5 @@ def test_export_refuses_before_and_while_it_writes(adapter: Path, bases: Callabl
     found = refusal("adapter", adapter, "--base", base, "--output", output, "--overwrite", "--type", "f16")
     assert "blk.0.attn_q.weight.lora_b exceeds the range of f16; use --type f32" in found
     assert output.read_bytes() == b"something"
+    with open_checkpoint(base) as checkpoint, pytest.raises(UsageError, match="type 'q3' does not exist; choose f32, "):
+        export_adapter(adapter, checkpoint, output, "q3")
