@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import llama_cpp_oracle
 import pytest
 import torch
 from checkpoint_builder import write_model
@@ -316,3 +317,19 @@ def test_weights_too_large_for_float16(tmp_path: Path) -> None:
     save_file(state, source / "model.safetensors", {"format": "pt"})
     line = refused(source, "f16", tmp_path)
     assert line.startswith("model.norm.weight: 1 weights or scales exceed float16's largest number 65504")
+
+
+def test_the_output_is_a_source_again(to_pytorch: Convert, tmp_path: Path) -> None:
+    sources = {"again": to_pytorch(SAMPLE, "bf16"), "first": SAMPLE}
+    tensors = []
+    for name, source in sources.items():
+        output = tmp_path / f"{name}.gguf"
+        converter.convert(source, "q4_0", output, verify="none", catalogue="")
+        tensors.append(llama_cpp_oracle.tensors(output))
+    assert tensors[0] == tensors[1]
+
+
+def test_quantized_output_as_a_source_is_refused_by_name(to_pytorch: Convert, tmp_path: Path) -> None:
+    source = to_pytorch(SAMPLE, "q4_0")
+    line = refusal("--model", source, "--method", "f16", "--output", tmp_path / "model.gguf", "--no-catalogue")
+    assert line.startswith(f"{source / 'pytorch_model.bin'}: its pickle wants 'torch._utils._rebuild_wrapper_subclass'")
