@@ -102,5 +102,7 @@ def convert_together(
                 for number in group:
                     conversions[number].abandon(error)
                 settle(group, error)
+        still_going(run.written)
+        run.verify([number for number in range(len(requests)) if number not in outcomes])
         still_going(lambda number: settle([number], run.complete(number)))
     return [outcomes[number] for number in range(len(requests))]

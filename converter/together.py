@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from converter.errors import ConversionError, UsageError
 from converter.execution import available_threads, execute
+from converter.outputs import nbytes_of
 from converter.request import Request
 from converter.result import Progress, Result
 
 if TYPE_CHECKING:
-    from converter.catalogue import Bookkeeping, RequestKey
+    from converter.catalogue import Bookkeeping, Hashing, RequestKey
     from converter.conversion import Conversion
     from converter.opening import Located, OpenModel
+    from converter.verification import Verification
+
+#: Bytes of outputs from which on one verification takes all threads.
+LARGE = 1 << 30
 
 
 class Together:
@@ -49,6 +56,9 @@ class Together:
         self._failure: ConversionError | None = None
         self._books: dict[Path | None, Bookkeeping] = {}
         self._repositories: dict[int, str] = {}
+        self._files: dict[int, dict[Path, Path]] = {}
+        self._hashing: dict[Bookkeeping, Hashing] = {}
+        self._verifications: dict[int, Future[Verification | None]] = {}
 
     def check(self, number: int) -> None:
         """Refuse choices and outputs before any work; an output that the catalogue knows may be the one asked for."""
@@ -194,24 +204,65 @@ class Together:
         for number in group:
             self.conversions[number].seconds["write"] = time.perf_counter() - started
 
+    def written(self, number: int) -> None:
+        """Refuse what could not be written."""
+        failure = self.conversions[number].job.failure
+        if failure is not None:
+            raise failure
+
+    def verify(self, numbers: Sequence[int]) -> None:
+        """Verify written outputs, and read them and the source for the catalogue meanwhile.
+
+        What each verification finds, or why it could not, is kept for :meth:`complete`.
+        """
+        steps: SimpleQueue[str | None] = SimpleQueue()
+        for number in numbers:
+            conversion = self.conversions[number]
+            self._files[number] = conversion.files
+        for books in {self.books(self.conversions[number]) for number in numbers}:
+            theirs = [number for number in numbers if self.books(self.conversions[number]) is books]
+            files = [path for number in theirs for path in self._files[number]]
+            self._hashing[books] = self.stack.enter_context(books.hashing(self.keys[theirs[0]], files))
+
+        def verify(number: int) -> Verification | None:
+            try:
+                return self.conversions[number].verify(self.model, steps.put)
+            finally:
+                steps.put(None)
+
+        with ThreadPoolExecutor(self.at_a_time(numbers), "verify") as pool:
+            self._verifications = {number: pool.submit(verify, number) for number in numbers}
+            running = len(numbers)
+            while running:
+                step = steps.get()
+                if step is None:
+                    running -= 1
+                else:
+                    self.tell(Progress("verify", item=step))
+
+    def at_a_time(self, numbers: Sequence[int]) -> int:
+        """Outputs to verify at once: where one takes a single thread and little memory, one for each thread."""
+        small = all(
+            self.conversions[number].request.verify != "full" and sum(map(nbytes_of, self._files[number])) < LARGE
+            for number in numbers
+        )
+        return max(1, min(self.threads, len(numbers))) if small else 1
+
     def complete(self, number: int) -> Result:
-        """Verify a written output, record it and give it its final name."""
+        """Record a verified output and give it its final name."""
         conversion = self.conversions[number]
-        if conversion.job.failure is not None:
-            raise conversion.job.failure
-        books, key, files = self.books(conversion), self.keys[number], conversion.files
-        with books.hashing(key, files) as hashing:
-            verification = conversion.verify(self.model, lambda item: self.tell(Progress("verify", item=item)))
-            outputs = conversion.unfinished.outputs
-            result = replace(
-                conversion.planned(self.model),
-                output=outputs[0],
-                output_bytes=sum(path.stat().st_size for path in files),
-                files=tuple(outputs),
-                resumed=conversion.resumed,
-                verification=verification,
-            )
-            books.record(key, result, hashing, files)
+        verification = self._verifications[number].result()
+        files, outputs = self._files[number], conversion.unfinished.outputs
+        result = replace(
+            conversion.planned(self.model),
+            output=outputs[0],
+            output_bytes=sum(map(nbytes_of, files)),
+            files=tuple(outputs),
+            resumed=conversion.resumed,
+            verification=verification,
+        )
+        books = self.books(conversion)
+        books.record(self.keys[number], result, self._hashing[books], files)
         conversion.unfinished.finish()
         return self.follow_up(number, replace(result, warnings=(*conversion.prepared.warnings, *conversion.notes)))
 
