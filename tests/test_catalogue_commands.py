@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from catalogue_records import digest, recorded, rewrite, write_source
+from catalogue_records import digest, made, recorded, rewrite, write_source
 from command_line import convert as command
 from command_line import refusal
 
-from converter.catalogue import Catalogue
+from converter.catalogue import Catalogue, Source, key_of
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -104,6 +105,20 @@ def test_prune_deletes_only_what_is_as_recorded(shelf: Path) -> None:
     assert f"{shelf}/three.gguf: changed since it was made, kept\n" in outcome.out
     assert [path.name for path in shelf.glob("*.gguf")] == ["three.gguf"]
     assert known_outputs(shelf) == []
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_prune_leaves_a_directory_with_files_of_the_users_own(model: Path, tmp_path: Path, own: bool) -> None:
+    output = write_source(tmp_path / "output")
+    result = replace(made(tmp_path / "x"), output=output, files=(output,))
+    with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
+        files = [digest(path) for path in output.iterdir()]
+        catalogue.record(key_of({"method": "f16"}, Source.local(model), output), result, files)
+    if own:
+        (output / "notes.txt").write_text("mine")
+    assert command("prune", tmp_path, "--keep", 0, "--files", "--yes").code == 0
+    assert [path.name for path in output.glob("*")] == ["notes.txt"] * own
+    assert output.exists() == own
 
 
 def test_prune_asks_before_it_deletes(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,6 +50,9 @@ def prune(place: Path, keep: int | None, older_than: float | None, files: bool, 
     with Catalogue(locate(place)) as catalogue:
         for file in doomed:
             file.path.unlink(missing_ok=True)
+        for record in chosen if files else ():
+            with contextlib.suppress(OSError):  # not a directory, or not empty: the user's own files stay
+                record.output.rmdir()
         catalogue.forget(chosen)
 
 
