@@ -162,7 +162,9 @@ class Conversion:
 
     def abandon(self, error: ConversionError) -> None:
         """Remove the unfinished output, unless the same command can go on with it."""
-        if not isinstance(error, OutputError) and hasattr(self, "unfinished"):
+        from converter.sources.remote_file import UnreachableSource
+
+        if not isinstance(error, OutputError | UnreachableSource) and hasattr(self, "unfinished"):
             self.unfinished.discard()
 
     @property

@@ -13,6 +13,8 @@ from command_line import convert, refusal
 from hub_server import HubServer
 from s3_server import Bucket
 
+from converter.sources import hub_ranges, read_ahead
+
 SAMPLE = Path(__file__).parent.parent / "fixtures" / "sample"
 STREAMED = 300_000
 """Bytes that a streamed conversion may store: the small files."""
@@ -165,3 +167,29 @@ def test_an_upload_to_the_hub(hub: HubServer, tmp_path: Path, expected: bytes, m
     again = "hf://lab/sample-GGUF/again.gguf"
     assert convert("--quiet", "--model", SAMPLE, "--method", "q4_0", "--output", again).code == 0
     assert files["again.gguf"] == expected
+
+
+def test_a_stream_that_broke_off_goes_on(
+    hub: HubServer, tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_ahead, "CHUNK", 200_000)
+    monkeypatch.setattr(hub_ranges, "ATTEMPTS", 2)
+    hub.add("lab/sample", SAMPLE)
+    hub.faults.dies_after = 20
+    command = (
+        "--no-catalogue",
+        "--model",
+        "lab/sample",
+        "--stream",
+        "--method",
+        "q4_0",
+        "--output",
+        tmp_path / "o.gguf",
+    )
+    message = refusal(*command)
+    assert "cannot be reached" in message
+    assert message.endswith("run the same command to go on")
+    hub.faults.dies_after = None
+    hub.requests.clear()
+    assert converted("lab/sample", tmp_path / "o.gguf", "--stream") == expected
+    assert len(hub.asked("storage", "GET")) < 20
