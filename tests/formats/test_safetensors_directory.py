@@ -32,6 +32,8 @@ def source(tmp_path: Path) -> Path:
     (copy / "LICENSE").write_text("Do what you like.")
     (copy / "modeling_own.py").write_text("raise SystemExit")
     (copy / "optimizer.pt").write_bytes(b"\x80")
+    (copy / "1_Pooling").mkdir()
+    (copy / "1_Pooling" / "config.json").write_text("{}")
     config = json.loads((copy / "config.json").read_text())
     config |= {"auto_map": {"AutoConfig": "modeling_own.Config", "AutoModel": "org/name--there.Model"}}
     (copy / "config.json").write_text(json.dumps(config))
@@ -46,6 +48,7 @@ def test_the_source_s_files_come_along(source: Path, tmp_path: Path) -> None:
     outcome = convert("--quiet", *arguments(source, "bf16", tmp_path / "out"))
     assert outcome.code == 0, outcome
     copied = {"LICENSE", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    copied.add("1_Pooling/config.json")
     assert names(tmp_path / "out") == copied | {"config.json", "model.safetensors"}
     for name in copied:
         assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
