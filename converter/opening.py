@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from converter.sources import Source
     from converter.vocabs import TokenizerProof, Vocabulary
 
+TOKENIZER = "tokenizer.json"
+
 
 @dataclass
 class OpenModel:
@@ -127,12 +129,12 @@ class Located:
     Attributes:
         source: the model.
         tokenizer: directory of the tokenizer's files; None for the model's own.
-        adapters: directories of the adapters.
+        adapters: the adapters.
     """
 
     source: Source
     tokenizer: Path | None
-    adapters: tuple[Path, ...]
+    adapters: tuple[Source, ...]
 
 
 def locate(request: Request, stack: ExitStack, tell: Callable[[Progress], None]) -> Located:
@@ -159,7 +161,7 @@ def locate(request: Request, stack: ExitStack, tell: Callable[[Progress], None])
     return Located(
         find(request.model, stream=request.stream),
         None if request.tokenizer is None else find(request.tokenizer, weights=False).path,
-        tuple(find(adapter).path for adapter in request.adapters),
+        tuple(find(adapter) for adapter in request.adapters),
     )
 
 
@@ -180,11 +182,16 @@ def open_model(located: Located) -> OpenModel:
         header, checkpoint = open_gguf_checkpoint(file, source.elsewhere)
         return OpenModel(file, source.name, tokenizer, checkpoint, source.origin, header)
     checkpoint = open_checkpoint(source.path, source.elsewhere)
-    if located.adapters:
+    directories = tuple(adapter.path for adapter in located.adapters)
+    if directories:
         from converter.adapters import adapt
 
-        checkpoint = adapt(checkpoint, located.adapters)
-    return OpenModel(source.path, source.name, tokenizer, checkpoint, source.origin, adapters=located.adapters)
+        words = checkpoint.config.get("vocab_size")
+        checkpoint = adapt(checkpoint, directories, [adapter.elsewhere for adapter in located.adapters])
+        if located.tokenizer is None and checkpoint.config.get("vocab_size") != words:
+            # PEFT saves the tokenizer that a larger vocabulary belongs to beside the adapter.
+            tokenizer = next((path for path in reversed(directories) if (path / TOKENIZER).is_file()), tokenizer)
+    return OpenModel(source.path, source.name, tokenizer, checkpoint, source.origin, adapters=directories)
 
 
 def output_name(model: str | Path) -> str:

@@ -127,7 +127,8 @@ class Together:
             {name: f"{at.identity.size}-{at.identity.mtime_ns}" for name, at in located.source.elsewhere.items()},
         )
         choices = {field.name: getattr(conversion.request, field.name) for field in fields(Request)}
-        places = {"tokenizer": located.tokenizer, "adapters": located.adapters, "method": conversion.method}
+        adapters = tuple(adapter.path for adapter in located.adapters)
+        places = {"tokenizer": located.tokenizer, "adapters": adapters, "method": conversion.method}
         self.keys[number] = key_of(choices | places, source, conversion.output)
         record = None if conversion.request.force else self.books(conversion).answer(self.keys[number])
         if record is None:
@@ -308,7 +309,7 @@ def calibrated(located: Located, request: Request, output: Path, tell: Callable[
         model,
         request.calibrate,
         path,
-        adapters=located.adapters,
+        adapters=[adapter.path for adapter in located.adapters],
         threads=request.threads,
         overwrite=True,
         progress=lambda at: tell(Progress("calibrate", at.done, at.total)),

@@ -65,7 +65,7 @@ def test_quantized_as_llama_cpp_quantizes_the_merged(bases: Callable[[str], Path
         assert llama_cpp_oracle.tensors(ours) == llama_cpp_oracle.tensors(tmp_path / "two-step.gguf")
 
 
-def test_more_tokens_need_their_tokenizer(bases: Callable[[str], Path], tmp_path: Path) -> None:
+def test_more_tokens_take_their_tokenizer(bases: Callable[[str], Path], tmp_path: Path) -> None:
     """A vocabulary that the adapter extends, with the tokenizer that lies beside it."""
     from peft import LoraConfig, get_peft_model
 
@@ -78,7 +78,7 @@ def test_more_tokens_need_their_tokenizer(bases: Callable[[str], Path], tmp_path
         lora_builder.randomize(model, 1)
         model.save_pretrained(adapter)
     write_tokenizer(adapter, 516)
-    made = convert(base, "f16", tmp_path / "f16.gguf", adapters=[adapter], tokenizer=adapter)
+    made = convert(base, "f16", tmp_path / "f16.gguf", adapters=[adapter])
     assert made.tensor_shapes["token_embd.weight"] == made.tensor_shapes["output.weight"] == (516, 256)
     assert made.verification is not None
     assert made.verification.passed

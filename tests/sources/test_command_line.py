@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import convert, refusal
 from hub_server import HubServer
+from lora_builder import write_adapter
 from s3_server import Bucket
 
 from converter.sources import hub_ranges, read_ahead
@@ -77,6 +78,15 @@ def test_a_gguf_file_of_the_hub(hub: HubServer, tmp_path: Path) -> None:
 def test_a_bucket(bucket: Bucket, tmp_path: Path, expected: bytes) -> None:
     bucket.put("models/sample", SAMPLE)
     assert converted(f"s3://{bucket.name}/models/sample", tmp_path / "out.gguf") == expected
+
+
+def test_adapters_of_a_bucket_and_of_the_hub(hub: HubServer, bucket: Bucket, tmp_path: Path) -> None:
+    adapter = write_adapter(SAMPLE, tmp_path / "lora")
+    here = converted(str(SAMPLE), tmp_path / "here.gguf", "--adapter", adapter)
+    bucket.put("lora", adapter)
+    hub.add("lab/lora", adapter)
+    for name in (f"s3://{bucket.name}/lora", "lab/lora"):
+        assert converted(str(SAMPLE), tmp_path / "there.gguf", "--adapter", name, "--overwrite") == here
 
 
 def test_a_tokenizer_of_the_hub(hub: HubServer, tmp_path: Path, expected: bytes) -> None:
