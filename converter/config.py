@@ -1,23 +1,19 @@
-"""The same run from YAML: validated keys, and refusals that say where in the file and what was meant."""
+"""A conversion as YAML."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt
 
 from converter.errors import UsageError
 from converter.outputs import parse_size
+from converter.sections import Section, read_section
 
 if TYPE_CHECKING:
     from converter.recipes import Overrides
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
 
 class ModelKwargs(Section):
@@ -85,21 +81,9 @@ def _numbers(text: str) -> list[int]:
         raise UsageError(f"--prune-layers {text!r} is not a list of block numbers such as 3,4,5") from None
 
 
-class Configuration(Section):
-    """A conversion as a file.
+class Choices(Section):
+    """What may be said of any conversion; the fields of :class:`converter.request.Request` of the same names."""
 
-    Attributes:
-        model: which model, and how to read it.
-        method: a name of ``convert methods``.
-        output_path: the file or directory to write.
-        recipe: what to decide instead of the method.
-        verbose: print every tensor, and tracebacks.
-        others: as in :class:`converter.request.Request`.
-    """
-
-    model: ModelSection
-    method: str
-    output_path: str | None = None
     output_format: Literal["gguf", "safetensors", "pytorch"] = "gguf"
     adapters: list[str] = Field(default_factory=list)
     pre: str | None = None
@@ -116,6 +100,27 @@ class Configuration(Section):
     stream: bool = False
     overwrite: bool = False
     force: bool = False
+
+    @property
+    def split_bytes(self) -> int | None:
+        """``split_max_size`` as a number; UsageError where it is no size."""
+        return None if self.split_max_size is None else parse_size(self.split_max_size)
+
+
+class Configuration(Choices):
+    """A conversion as a file.
+
+    Attributes:
+        model: which model, and how to read it.
+        method: a name of ``convert methods``.
+        output_path: the file or directory to write.
+        catalogue: the SQLite file where the result is recorded.
+        verbose: print every tensor, and tracebacks.
+    """
+
+    model: ModelSection
+    method: str
+    output_path: str | None = None
     catalogue: str | None = None
     verbose: bool = False
 
@@ -126,13 +131,13 @@ class Configuration(Section):
             UsageError: ``split_max_size`` is no size.
         """
         said = self.model_dump(exclude={"model", "output_path", "recipe", "batch_size", "verbose"})
-        size = None if self.split_max_size is None else parse_size(self.split_max_size)
         return {
             **said,
             "model": self.model.model_name,
             "tokenizer": self.model.tokenizer_name,
             "output": self.output_path,
-            "split_max_size": size,
+            "split_max_size": self.split_bytes,
+            "trust_remote_code": self.model.model_kwargs.trust_remote_code,
         }
 
 
@@ -143,11 +148,11 @@ def read_configuration(path: Path) -> Configuration:
         UsageError: the file is missing or no YAML mapping; a key or a value is unknown (with the nearest valid one),
             missing or of the wrong kind, each with its place in the file.
     """
-    from converter.formats import find_format
+    from converter.formats import find_format, find_method
 
-    configuration = read_section(path, Configuration)
+    configuration = read_section(path, Configuration, "model and method")
     try:
-        find_format(configuration.output_format).find_method(configuration.method)
+        find_method(find_format(configuration.output_format), configuration.method)
     except UsageError as error:
         raise UsageError(f"{path}: method: {error}") from None
     return configuration
@@ -155,59 +160,4 @@ def read_configuration(path: Path) -> Configuration:
 
 def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe; UsageError as :func:`read_configuration`."""
-    return read_section(path, Recipe)
-
-
-S = TypeVar("S", bound=Section)
-
-
-def read_section(path: Path, section: type[S]) -> S:
-    """A YAML file as a section, checked; UsageError with the place of the first mistake."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        expected = " and ".join(name for name, field in section.model_fields.items() if field.is_required())
-        raise UsageError(
-            f"{path}: a mapping with {expected or 'keys of a recipe'} expected, {type(content).__name__} found"
-        )
-    try:
-        return section.model_validate(content)
-    except ValidationError as error:
-        raise UsageError(f"{path}: {describe(error.errors()[0], section)}") from None
-
-
-def describe(problem: Any, root: type[Section]) -> str:
-    """One sentence for the first of pydantic's errors: the place, what was found, what was expected."""
-    *parents, last = problem["loc"]
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        section: Any = root
-        for parent in parents:
-            section = SECTIONS[str(parent)]
-        return f"{place}: unknown key{nearest(str(last), list(section.model_fields))}"
-    if problem["type"] == "missing":
-        return f"{place}: missing; it is required"
-    if problem["type"] == "literal_error":
-        allowed = [choice.strip("'") for choice in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
-        return f"{place}: {problem['input']!r} is not a value{nearest(str(problem['input']), allowed)}"
-    if problem["type"] == "model_type":
-        return (
-            f"{place}: {problem['input']!r} found; a mapping of {', '.join(SECTIONS[str(last)].model_fields)} expected"
-        )
-    return f"{place}: {problem['input']!r} found; {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-#: Section that a key opens.
-SECTIONS: dict[str, type[Section]] = {"model": ModelSection, "model_kwargs": ModelKwargs, "recipe": Recipe}
-
-
-def nearest(word: str, valid: list[str]) -> str:
-    """The rest of a refusal: the nearest valid name, or all of them."""
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid)}"
+    return read_section(path, Recipe, "keys of a recipe")

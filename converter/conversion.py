@@ -11,7 +11,7 @@ from pathlib import Path
 from converter.destinations import Destination, destination
 from converter.errors import ConversionError, OutputError, UsageError, VerificationError
 from converter.execution import Job, Unfinished
-from converter.formats import find_format
+from converter.formats import find_format, find_method
 from converter.formats.layout import Prepared
 from converter.opening import OpenModel
 from converter.outputs import check_output
@@ -51,7 +51,7 @@ class Conversion:
     def __init__(self, request: Request, name: str) -> None:
         self.request = request
         self.format = find_format(request.output_format)
-        self.method = self.format.find_method(request.method)
+        self.method = find_method(self.format, request.method)
         self.destination = self._destination(request)
         self.output = self._place(f"{name}-{self.method}{self.format.suffix}")
         self.request = replace(request, output=self.output)

@@ -151,11 +151,11 @@ def test_a_model_of_the_hub_is_fetched_once_and_known_again(here: Path, monkeypa
         ({"methods": [{"method": "q4_0", "recipe": {"pur": True}}]}, "methods[0].recipe.pur: unknown key; did you mean "
          "'pure'?"),
         ({"defaults": {"verify": "ful"}}, "defaults.verify: 'ful' is not a value; did you mean 'full'?"),
-        ({"defaults": 3}, "defaults: 3 found; a mapping of output, output_format, tokenizer_name, model_kwargs, "
-         "adapters, pre, imatrix, calibrate, recipe, allow_requantize, verify, batch_size, stream, overwrite, force, "
-         "split_max_size, split_max_tensors, modelfile, push_to_hub expected"),
+        ({"defaults": 3}, "defaults: 3 found; a mapping of output_format, adapters, pre, imatrix, calibrate, recipe, "
+         "allow_requantize, split_max_size, split_max_tensors, modelfile, push_to_hub, verify, batch_size, stream, "
+         "overwrite, force, output, tokenizer_name, model_kwargs expected"),
         ({"models": "x"}, "models: 'x' found; input should be a valid list"),
-        ({"models": [3]}, "models[0]: 3 found; a mapping of output, "),
+        ({"models": [3]}, "models[0]: 3 found; a mapping of output_format, "),
         ({"models": ["SAMPLE"], "methods": ["q8"]}, "models[0] × methods[0]: method 'q8' does not exist; did you mean "
          "q8_0?"),
         ({"models": ["./no"], "methods": ["q8_0"]}, "models[0] × methods[0]: model: ./no: no such file or directory"),

@@ -11,11 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from converter.batch.schema import Batch, Choices, FurtherJob, Model, NamedMethod
-from converter.config import nearest
+from converter.batch.schema import Batch, FurtherJob, JobChoices, Model, NamedMethod
 from converter.errors import ConversionError, UsageError
-from converter.outputs import parse_size
 from converter.request import Request
+from converter.sections import nearest
 
 #: What a template of output names may say in braces.
 FIELDS = ("model", "method", "format", "suffix")
@@ -125,7 +124,7 @@ def _job(
     said: dict[str, Any] = {}
     for layer in layers:
         said = _complete(said, layer.model_dump(exclude_unset=True, exclude=names))
-    choices = Choices.model_validate(said)
+    choices = JobChoices.model_validate(said)
     try:
         request, output = _request(choices, model.model_name, method.method, name, called, batch)
     except ConversionError as error:
@@ -143,12 +142,12 @@ def _complete(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 
 def _request(
-    choices: Choices, model: str, method: str, model_label: str, method_label: str, batch: Batch
+    choices: JobChoices, model: str, method: str, model_label: str, method_label: str, batch: Batch
 ) -> tuple[Request, str]:
-    from converter.formats import find_format
+    from converter.formats import find_format, find_method
 
     container = find_format(choices.output_format)
-    container.find_method(method)
+    find_method(container, method)
     fields = {"model": model_label, "method": method_label, "format": choices.output_format, "suffix": container.suffix}
     output = fill(choices.output, fields)
     directory = Path(batch.output_directory)
@@ -164,7 +163,7 @@ def _request(
         tokenizer=choices.tokenizer_name,
         overrides=choices.recipe.overrides(defaultdict(tuple)),
         catalogue=batch.catalogue or directory / "catalogue.sqlite",
-        split_max_size=None if choices.split_max_size is None else parse_size(choices.split_max_size),
+        split_max_size=choices.split_bytes,
         push_to_hub=fill(choices.push_to_hub, fields) if choices.push_to_hub else None,
         **choices.model_kwargs.model_dump(),
         **said,
@@ -188,7 +187,7 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     return template.format(**fields)
 
 
-def _check_inputs(choices: Choices, model: str) -> None:
+def _check_inputs(choices: JobChoices, model: str) -> None:
     """Refuse what should be on this machine and is not."""
     named = [("model", model), ("tokenizer_name", choices.tokenizer_name)]
     named += [(name, path) for name in _PATHS for path in getattr(choices, name)]

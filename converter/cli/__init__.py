@@ -69,6 +69,7 @@ from converter.errors import ConversionError
     help="Check the output: it is loaded, tokenizes like the source and generates; full also compares logits.  "
     "[default: load]",
 )
+@click.option("--trust-remote-code", is_flag=True, help="Let transformers run the checkpoint's own code.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option(
     "--catalogue", metavar="FILE", help="Where results are recorded.  [default: catalogue.sqlite beside the output]"

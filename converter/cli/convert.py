@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from converter.errors import ConversionError, UsageError
+from converter.errors import UsageError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -18,27 +19,20 @@ if TYPE_CHECKING:
 
 def run(**options: Any) -> None:
     """Convert as the options and the configuration file say, and print what was made."""
-    from converter.logs import ProgressLog, configure_logs, event, log_result
+    from converter.logs import ProgressLog, configure_logs, event, failures_as_events, log_result
 
-    settings, verbose = merge(options)
     quiet, as_json = options["quiet"], options["log_json"]
-    configure_logs(json=as_json, verbose=verbose, quiet=quiet)
-    from converter.pipeline import convert
-
+    configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
     bar = Bar(hidden=quiet or as_json)
-    show = ProgressLog().show if as_json else bar.show
-    try:
+    with failures_as_events(json=as_json), contextlib.closing(bar):
+        settings, verbose = merge(options)
+        configure_logs(json=as_json, verbose=verbose, quiet=quiet)
         if as_json:
             asked = {name: str(settings[name]) for name in ("model", "method", "output")}
             event("started", f"{settings['method']} of {settings['model']}", **asked)
-        result = convert(**settings, progress=show)
-    except ConversionError as error:
-        if as_json:
-            event("failed", str(error), error=type(error).__name__, exit_code=error.exit_code)
-            raise SystemExit(error.exit_code) from error
-        raise
-    finally:
-        bar.close()
+        from converter.pipeline import convert
+
+        result = convert(**settings, progress=ProgressLog().show if as_json else bar.show)
     if as_json:
         log_result(result)
     else:
@@ -56,7 +50,7 @@ FILE_FIRST = (
     "split_max_size", "split_max_tensors", "push_to_hub", "catalogue",
 )  # fmt: skip
 #: Switches: on where either says so.
-SWITCHES = ("stream", "modelfile", "allow_requantize", "overwrite", "force")
+SWITCHES = ("stream", "modelfile", "allow_requantize", "trust_remote_code", "overwrite", "force")
 
 
 def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -72,7 +66,7 @@ def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         settings |= {name: behind[name] for name in FILE_FIRST if settings[name] in (None, ())}
         settings |= {name: settings[name] or behind[name] for name in SWITCHES}
         recipe = file.recipe
-        settings |= dict(file.model.model_kwargs) | {"batch_size": file.batch_size}
+        settings |= {"torch_dtype": file.model.model_kwargs.torch_dtype, "batch_size": file.batch_size}
     for name in ("model", "method"):
         if settings[name] is None:
             raise UsageError(f"--{name} is missing; convert --help shows an example")

@@ -8,6 +8,7 @@ import click
 @click.command()
 def methods() -> None:
     """List the methods, their bits per weight and when to use each."""
+    from converter.formats import FORMATS, find_format
     from converter.quants import QUANT_TYPES
     from converter.recipes import METHODS
 
@@ -17,3 +18,5 @@ def methods() -> None:
     click.echo(
         "\nMost methods store some tensors in types of more bits, the output matrix first; --pure turns that off."
     )
+    for other in (find_format(name) for name in FORMATS if name != "gguf"):
+        click.echo(f"--format {other.name} has {', '.join(other.methods)}.")

@@ -22,7 +22,7 @@ from converter.metadata import KeyValue, uint32
 from converter.model_card import general_key_values
 from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
-from converter.recipes import Method, ModelFacts, choose_types, column_weights, find_method
+from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_weights, find_method
 from converter.recipes import prune as prune_blocks
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Gguf(Format):
     name = "gguf"
     suffix = ".gguf"
     directory = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(METHODS)
 
     def find_method(self, name: str) -> str:
         return find_method(name).name

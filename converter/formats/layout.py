@@ -81,6 +81,11 @@ class Format(ABC):
     suffix: ClassVar[str]
     directory: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def methods(self) -> tuple[str, ...]:
+        """Names of all its methods."""
+
     @abstractmethod
     def find_method(self, name: str) -> str:
         """The method's name as this format spells it.

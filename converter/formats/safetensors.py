@@ -9,9 +9,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from converter.architectures.target import Piece, TargetTensor
 from converter.checkpoints.floats import STORED_FLOATS
@@ -19,7 +19,7 @@ from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, RecipeError, UsageError
 from converter.formats import bitsandbytes, compressed_tensors
-from converter.formats.layout import Format, Prepared
+from converter.formats.layout import Format, Layout, Prepared
 from converter.formats.model_directory import TOKENIZER_FILES, ModelDirectory, matching, new_config
 from converter.formats.safetensors_layout import MAX_SHARD, SafetensorsLayout, sharded
 from converter.formats.safetensors_modules import LinearModules, linear_modules
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from converter.verification import Verification
 
 SCHEMES: Mapping[str, Scheme] = {**compressed_tensors.SCHEMES, **bitsandbytes.SCHEMES}
-METHODS = (*PLAIN, *SCHEMES)
-
 #: The nearest method of this format by the bits that one of GGUF's has in its name.
 _NEAREST = {"8": "q8_0", "6": "q8_0", "5": "q5_0"}
 
@@ -51,20 +49,30 @@ _WORTH_TELLING = 0.01
 
 
 class Safetensors(Format):
-    """transformers' own container."""
+    """transformers' own container.
+
+    Attributes:
+        schemes: the quantized methods.
+    """
 
     name = "safetensors"
     suffix = "-safetensors"
     directory = True
+    schemes: ClassVar[Mapping[str, Scheme]] = SCHEMES
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return (*PLAIN, *self.schemes)
 
     def find_method(self, name: str) -> str:
         lower = name.lower()
-        if lower in METHODS:
+        if lower in self.methods:
             return lower
         bits = re.match(r"\D*(\d)", lower)
         nearest = _NEAREST.get(bits[1] if bits else "", "q4_0")
         raise UsageError(
-            f"--format safetensors has no method {name!r}; it has {', '.join(METHODS)}, of which {nearest} is nearest"
+            f"--format {self.name} has no method {name!r}; it has {', '.join(self.methods)}, of which {nearest} is "
+            "nearest"
         )
 
     def prepare(self, model: OpenModel, request: Request) -> Prepared:
@@ -82,14 +90,14 @@ class Safetensors(Format):
                 "checkpoint that it was made from"
             )
         method = self.find_method(request.method)
-        scheme = SCHEMES.get(method)
+        scheme = self.schemes.get(method)
         tensors, warnings = taken(model.checkpoint.tensors)
         source, plain = model.checkpoint.config, method
         quantized: dict[str, Scheme] = {}
         quantization: dict[str, Any] = {}
         if scheme is not None:
             check_package(scheme, method, request.verify)
-            modules = linear_modules(model.path, source, tensors, trust_remote_code=request.trust_remote_code)
+            modules = self.linear_modules(model, tensors, trust_remote_code=request.trust_remote_code)
             quantized, ignore = chosen(scheme, modules, tensors)
             if not quantized:
                 raise RecipeError(
@@ -98,7 +106,7 @@ class Safetensors(Format):
                 )
             single = not quantized.keys().isdisjoint(modules.experts)
             if modules.experts and not single and not scheme.plain_experts:
-                fitting = " or ".join(name for name, other in SCHEMES.items() if other.experts)
+                fitting = " or ".join(name for name, other in self.schemes.items() if other.experts)
                 raise RecipeError(
                     f"{model.path}: {modules.model} has experts, which transformers cannot load as {method}; use "
                     f"--method {fitting} where their rows are multiples of 32, or bf16"
@@ -107,12 +115,30 @@ class Safetensors(Format):
             quantization["quantization_config"] = {**scheme.configuration(ignore), **dense}
             plain = scheme.plain_of(source, experts=single)
             warnings += left_plain(tensors, quantized, plain)
-        config = new_config(source, TORCH_DTYPES[plain]) | quantization
+        dtype = TORCH_DTYPES[plain]
+        config = new_config(source, dtype) | quantization
         groups = [planned(tensor, plain, quantized.get(name)) for name, tensor in tensors.items()]
         every, names = sharded(groups, request.split_max_size or MAX_SHARD)
         directory = ModelDirectory.of(model.path, model.tokenizer, config, code=request.trust_remote_code)
         plan = Plan(directory.identity, every, tuple(model.identity), LOAD_DTYPES[request.torch_dtype])
-        return Prepared(SafetensorsLayout(plan, names, gathered=True, directory=directory), warnings=tuple(warnings))
+        return Prepared(self.lay_out(plan, names, directory, dtype), warnings=tuple(warnings))
+
+    def linear_modules(
+        self, model: OpenModel, tensors: Mapping[str, SourceTensor], *, trust_remote_code: bool
+    ) -> LinearModules:
+        """The linear modules of a model; ArchitectureError where transformers does not know it."""
+        return linear_modules(model.path, model.checkpoint.config, tensors, trust_remote_code=trust_remote_code)
+
+    def lay_out(self, plan: Plan, names: Sequence[str], directory: ModelDirectory, dtype: str) -> Layout:
+        """The files of a plan.
+
+        Args:
+            plan: the tensors.
+            names: of the files, as transformers names those of safetensors.
+            directory: everything else.
+            dtype: torch's name of the type of plain weights.
+        """
+        return SafetensorsLayout(plan, tuple(names), gathered=True, directory=directory)
 
     def verify(
         self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
@@ -153,7 +179,7 @@ def check_choices(request: Request) -> None:
         ("a type, a key-value or a block chosen by hand", request.overrides != Overrides()),
     ):
         if given:
-            raise UsageError(f"{option} has no meaning for --format safetensors; leave it out")
+            raise UsageError(f"{option} has no meaning for --format {request.output_format}; leave it out")
 
 
 def check_package(scheme: Scheme, method: str, verify: str) -> None:

@@ -94,7 +94,7 @@ def linear_modules(
         hint = (
             ""
             if trust_remote_code or "auto_map" not in config
-            else ", or call converter.convert with trust_remote_code=True"
+            else ", or pass --trust-remote-code"
         )
         raise ArchitectureError(
             f"{directory}: transformers cannot build the model to tell which weights are linear: {found['failure']}; "

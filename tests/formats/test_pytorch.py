@@ -293,7 +293,7 @@ def refused(model: Path, method: str, tmp_path: Path, *options: object, code: in
 def test_methods_of_other_formats(method: str, nearest: str, tmp_path: Path) -> None:
     assert refused(SAMPLE, method, tmp_path, code=2) == (
         f"--format pytorch has no method {method!r}; it has f32, f16, bf16, q4_0, q5_0, q8_0, q4_1, q5_1, "
-        f"of which {nearest} is nearest"
+        f"of which {nearest} is nearest; --format gguf has it"
     )
 
 

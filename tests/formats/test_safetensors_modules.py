@@ -53,5 +53,5 @@ def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
         linear_modules(tmp_path, config, ["model.layers.0.x.weight"], trust_remote_code=False)
     said = str(refused.value)
     assert said.startswith(f"{tmp_path}: transformers cannot build the model to tell which weights are linear: ")
-    assert said.endswith(", or call converter.convert with trust_remote_code=True")
+    assert said.endswith(", or pass --trust-remote-code")
     assert "\n" not in said

@@ -1,0 +1,98 @@
+"""YAML files as sections with checked keys, and refusals that say where in the file and what was meant."""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from converter.errors import UsageError
+
+
+class Section(BaseModel):
+    """A mapping that takes no other keys than its own, and no value of another kind."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+S = TypeVar("S", bound=Section)
+
+
+def read_section(path: Path, section: type[S], expected: str) -> S:
+    """A YAML file as a section, checked.
+
+    Args:
+        path: the file.
+        section: what it holds.
+        expected: what its mapping is to hold, in words.
+
+    Raises:
+        UsageError: the file is missing or no YAML mapping; a key or a value is unknown (with the nearest valid one),
+            missing or of the wrong kind, each with its place in the file.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: a mapping with {expected} expected, {type(content).__name__} found")
+    try:
+        return section.model_validate(content)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {describe(error.errors()[0], section)}") from None
+
+
+def describe(problem: Any, root: type[Section]) -> str:
+    """One sentence for one of pydantic's errors: the place, what was found, what was expected."""
+    location = problem["loc"]
+    place, found = place_of(location), problem["input"]
+    match problem["type"]:
+        case "extra_forbidden":
+            return (
+                f"{place}: unknown key{nearest(str(location[-1]), list(section_at(location[:-1], root).model_fields))}"
+            )
+        case "missing":
+            return f"{place}: missing; it is required"
+        case "literal_error":
+            allowed = [choice.strip("'") for choice in problem["ctx"]["expected"].replace(" or ", ", ").split(", ")]
+            return f"{place}: {found!r} is not a value{nearest(str(found), allowed)}"
+        case "model_type":
+            return (
+                f"{place}: {found!r} found; a mapping of {', '.join(section_at(location, root).model_fields)} expected"
+            )
+        case _:
+            return f"{place}: {found!r} found; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def place_of(location: tuple[str | int, ...]) -> str:
+    """``models[0].recipe.pure``, as a person finds it."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def section_at(location: tuple[str | int, ...], root: type[Section]) -> type[Section]:
+    """The section that lies at a place of the file."""
+    section = root
+    for name in location:
+        if isinstance(name, str) and name in section.model_fields:
+            section = _section_in(section.model_fields[name].annotation) or section
+    return section
+
+
+def _section_in(annotation: Any) -> type[Section] | None:
+    """The section that an annotation such as ``list[Annotated[Model, …]]`` speaks of."""
+    if parts := typing.get_args(annotation):
+        return next((found for part in parts if (found := _section_in(part))), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """The rest of a refusal: the nearest valid name, or all of them."""
+    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid)}"
