@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from converter.verification import Verification
 
 #: Bytes of outputs from which on one verification takes all threads.
-LARGE = 1 << 30
+LARGE = 2 << 30
 
 
 class Together:
@@ -57,7 +57,7 @@ class Together:
         self._books: dict[Path | None, Bookkeeping] = {}
         self._repositories: dict[int, str] = {}
         self._files: dict[int, dict[Path, Path]] = {}
-        self._hashing: dict[Bookkeeping, Hashing] = {}
+        self._hashings: dict[Bookkeeping, list[Hashing]] = {}
         self._verifications: dict[int, Future[Verification | None]] = {}
 
     def check(self, number: int) -> None:
@@ -170,8 +170,11 @@ class Together:
         return self.conversions[number].planned(self.model)
 
     def begin(self, number: int) -> None:
-        """Open the unfinished output."""
+        """Open the unfinished output, and begin to read the source for the catalogue."""
         self.conversions[number].begin(self.stack)
+        books = self.books(self.conversions[number])
+        if books not in self._hashings:
+            self._hashings[books] = [self.stack.enter_context(books.hashing(self.keys[number].source.files))]
 
     def groups(self, numbers: Iterable[int]) -> list[list[int]]:
         """Requests whose plans read alike, so that a tile is read once for all of a group."""
@@ -212,7 +215,7 @@ class Together:
             raise failure
 
     def verify(self, numbers: Sequence[int]) -> None:
-        """Verify written outputs, and read them and the source for the catalogue meanwhile.
+        """Verify written outputs, and read them for the catalogue meanwhile.
 
         What each verification finds, or why it could not, is kept for :meth:`complete`.
         """
@@ -220,10 +223,10 @@ class Together:
         for number in numbers:
             conversion = self.conversions[number]
             self._files[number] = conversion.files
-        for books in {self.books(self.conversions[number]) for number in numbers}:
+        for books, hashings in self._hashings.items():
             theirs = [number for number in numbers if self.books(self.conversions[number]) is books]
             files = [path for number in theirs for path in self._files[number]]
-            self._hashing[books] = self.stack.enter_context(books.hashing(self.keys[theirs[0]], files))
+            hashings.append(self.stack.enter_context(books.hashing(files)))
 
         def verify(number: int) -> Verification | None:
             try:
@@ -263,7 +266,7 @@ class Together:
             verification=verification,
         )
         books = self.books(conversion)
-        books.record(self.keys[number], result, self._hashing[books], files)
+        books.record(self.keys[number], result, self._hashings[books], files)
         conversion.unfinished.finish()
         return self.follow_up(number, replace(result, warnings=(*conversion.prepared.warnings, *conversion.notes)))
 

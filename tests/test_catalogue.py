@@ -257,8 +257,8 @@ def test_a_conversion_goes_on_with_one_warning(
     with Bookkeeping(path, warnings.append) as books:
         assert books.answer(key) is None
         result = made(output)
-        with books.hashing(key, [output]) as hashing:
-            books.record(key, result, hashing, {output: output})
+        with books.hashing([*key.source.files, output]) as hashing:
+            books.record(key, result, [hashing], {output: output})
     assert warnings == [f"this conversion is not in the catalogue: {path}: {message}"]
 
 
@@ -275,8 +275,8 @@ def test_hashing_in_a_thread_while_the_file_gets_its_name(model: Path, tmp_path:
     key = key_of(choices(model), Source.local(model), output)
     with Bookkeeping(tmp_path / "c.sqlite", pytest.fail) as books:
         result = replace(made(part), output=output)
-        with books.hashing(key, [part]) as hashing:
-            books.record(key, result, hashing, {part: output})
+        with books.hashing([*key.source.files, part]) as hashing:
+            books.record(key, result, [hashing], {part: output})
         assert books.answer(key) is None  # killed here, it is not taken for done
         part.rename(output)
         record = books.answer(key)

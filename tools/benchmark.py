@@ -170,7 +170,7 @@ BATCH = ("q4_0", "q5_0", "q8_0", "q4_k_m")
 
 @main.command()
 @click.option("--rounds", default=3, show_default=True, help="Times each contender runs; the best counts.")
-@click.option("--verify", default="none", show_default=True, help="As convert takes it.")
+@click.option("--verify", default="load", show_default=True, help="As convert takes it, in the batch and beside it.")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("build/benchmark"), show_default=True)
 def outputs(rounds: int, verify: str, folder: Path) -> None:
     """The same model to other formats beside GGUF, and to four GGUF files in one batch beside four runs."""
@@ -181,7 +181,7 @@ def outputs(rounds: int, verify: str, folder: Path) -> None:
     jobs = {"models": [str(source)], "methods": list(BATCH), "output_directory": str(made)}
     batch.write_text(yaml.safe_dump({**jobs, "defaults": {"verify": verify}}))
 
-    def single(method: str, container: str) -> list[str]:
+    def single(method: str, container: str, verify: str = "none") -> list[str]:
         suffix = ".gguf" if container == "gguf" else f"-{container}"
         options = ["--model", str(source), "--method", method, "--format", container, "--verify", verify, "--quiet"]
         return [sys.executable, "-c", OURS, *options, "--output", str(made / f"model-{method}{suffix}")]
@@ -190,7 +190,7 @@ def outputs(rounds: int, verify: str, folder: Path) -> None:
         "q4_0 to gguf": [single("q4_0", "gguf")],
         "q4_0 to safetensors": [single("q4_0", "safetensors")],
         "q4_0 to pytorch": [single("q4_0", "pytorch")],
-        f"{len(BATCH)} gguf, one after the other": [single(method, "gguf") for method in BATCH],
+        f"{len(BATCH)} gguf, one after the other": [single(method, "gguf", verify) for method in BATCH],
         f"{len(BATCH)} gguf in a batch": [[sys.executable, "-c", OURS, "batch", str(batch), "--quiet"]],
     }
     best = {name: (float("inf"), 0.0) for name in contenders}
@@ -288,6 +288,9 @@ def checkpoint(folder: Path) -> None:
         model_type="bpe",
         vocab_size=VOCABULARY,
         byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        split_digits=True,
         hard_vocab_limit=False,
         minloglevel=2,
     )

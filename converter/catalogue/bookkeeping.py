@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from converter.catalogue.catalogue import Catalogue
 from converter.catalogue.database import CatalogueError
-from converter.catalogue.digests import Cancelled, Hashing, HashingError
+from converter.catalogue.digests import Cancelled, FileDigest, Hashing, HashingError
 from converter.catalogue.record import Record
 from converter.catalogue.request_key import RequestKey
 
@@ -75,32 +75,31 @@ class Bookkeeping:
                 return catalogue.find(key)
         return None
 
-    def hashing(self, key: RequestKey, outputs: Iterable[Path]) -> Hashing:
-        """Begin to hash the source's files and the output's in a thread.
-
-        Args:
-            key: the request.
-            outputs: the output's complete files, under the names that they have now.
-        """
+    def hashing(self, paths: Iterable[Path]) -> Hashing:
+        """Begin to hash files in a thread: a source's, or an output's complete ones under the names they have now."""
         with self._unspoilt():
             if catalogue := self._open(make=True):
-                return catalogue.hashing([*key.source.files, *outputs])
+                return catalogue.hashing(list(paths))
         return Hashing((), {})
 
-    def record(self, key: RequestKey, result: Result, hashing: Hashing, outputs: Mapping[Path, Path]) -> None:
+    def record(
+        self, key: RequestKey, result: Result, hashings: Sequence[Hashing], outputs: Mapping[Path, Path]
+    ) -> None:
         """Remember a result; to be called just before the output gets its name.
 
         Args:
             key: the request.
             result: what was made, ``result.output`` under its final name.
-            hashing: what :meth:`hashing` returned; it is waited for.
+            hashings: what :meth:`hashing` returned for the source and for the output; they are waited for.
             outputs: the final path of each of the output's files by the one that was hashed.
         """
         with self._unspoilt():
             if self._catalogue is None:
                 return
+            digests: dict[Path, FileDigest] = {}
             try:
-                digests = hashing.digests()
+                for hashing in hashings:
+                    digests |= hashing.digests()
             except Cancelled:
                 return
             self._catalogue.remember(digests[path] for path in key.source.files)
