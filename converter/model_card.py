@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 
-from converter.architectures.target import TargetTensor
 from converter.metadata import KeyValue
+
+if TYPE_CHECKING:
+    from converter.architectures.target import TargetTensor
 
 
 def general_key_values(

@@ -12,11 +12,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from converter.architectures.target import TargetTensor
 from converter.metadata import KeyValue
 from converter.quants.encoding import BLOCKS, Encoding, StoredTensor
+
+if TYPE_CHECKING:
+    from converter.architectures.target import TargetTensor
 
 #: Elements of a tile, about: 2 MB of float32, which stays in a core's share of the cache on its way through.
 TILE_ELEMENTS = 1 << 19

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import llama_cpp_oracle
@@ -147,7 +148,7 @@ def test_calibrating_first_measures_once(tmp_path: Path) -> None:
     outcome = command(*run)
     assert outcome.code == 0, outcome.err
     measured = (tmp_path / "x.gguf.imatrix.gguf").read_bytes()
-    again = command(*run, "--overwrite")
+    again = command(*run, "--force")
     assert "is up to date" in again.err
     assert (tmp_path / "x.gguf.imatrix.gguf").read_bytes() == measured
     assert len(GGUFReader(tmp_path / "x.gguf").tensors) == 39
@@ -158,11 +159,11 @@ def test_a_changed_choice_of_weights_starts_over(sample_f32: Path, tmp_path: Pat
 
     def digest(overrides: Overrides) -> str:
         from converter.formats import find_format
-        from converter.opening import open_model
+        from converter.opening import locate, open_model
         from converter.request import Request
 
         request = Request(SAMPLE, "q4_k_s", overrides=overrides, imatrix=[file], verify="none")
-        with open_model(request, lambda _: None) as model:
+        with ExitStack() as stack, open_model(locate(request, stack, lambda _: None)) as model:
             prepared = find_format("gguf").prepare(model, request)
         return prepared.plan.digest()
 

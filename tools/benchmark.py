@@ -165,7 +165,7 @@ def model(methods: str, rounds: int, threads: int, folder: Path, llama_cpp: Path
 
 
 #: Methods of the batch that is measured.
-BATCH = ("q4_0", "q5_0", "q8_0", "q4_k_m")
+BATCH = ("q4_0", "q4_1", "q5_0", "q8_0")
 
 
 @main.command()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.architectures.target import Piece, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, ConversionError
 from converter.plan import Plan, PlannedTensor, Tile
 from converter.quants import QUANT_TYPES
 from converter.quants.encoding import WeightTooLarge
+
+if TYPE_CHECKING:
+    from converter.architectures.target import Piece, TargetTensor
 
 Element = TypeVar("Element", bound=np.generic)
 Importance = Mapping[str, NDArray[np.float32]]

@@ -13,7 +13,6 @@ import numpy as np
 from gguf import GGML_QUANT_VERSION
 from numpy.typing import NDArray
 
-from converter.architectures import Piece, TargetTensor
 from converter.errors import RecipeError
 from converter.formats.gguf_layout import lay_out_files
 from converter.formats.layout import Format, Prepared
@@ -26,6 +25,7 @@ from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_
 from converter.recipes import prune as prune_blocks
 
 if TYPE_CHECKING:
+    from converter.architectures import TargetTensor
     from converter.opening import OpenModel
     from converter.request import Request
     from converter.verification import Verification
@@ -134,6 +134,8 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
     Raises:
         RecipeError: a tensor is quantized already and requantizing was not allowed; it is named.
     """
+    from converter.architectures import Piece, TargetTensor
+
     assert model.header is not None
     header, tensors = model.header, model.checkpoint.tensors
     method, overrides = find_method(request.method), request.overrides

@@ -91,11 +91,7 @@ def linear_modules(
     except IsolatedFailure as failure:
         found = {"failure": str(failure)}
     if "failure" in found:
-        hint = (
-            ""
-            if trust_remote_code or "auto_map" not in config
-            else ", or pass --trust-remote-code"
-        )
+        hint = "" if trust_remote_code or "auto_map" not in config else ", or pass --trust-remote-code"
         raise ArchitectureError(
             f"{directory}: transformers cannot build the model to tell which weights are linear: {found['failure']}; "
             f"use --method bf16, f16 or f32{hint}"

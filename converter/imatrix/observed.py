@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from converter.imatrix.activations import Activations
 from converter.imatrix.ggml_tensor import F32
 from converter.imatrix.matrix import ImatrixError
+from converter.runtime.bindings import llama_cpp_bindings
 
 LARGEST_BATCH = 512
 """Tokens that are computed at once, in llama.cpp as here; a longer chunk goes through in several batches."""
@@ -34,7 +35,7 @@ class ObservedModel:
             ImatrixError: with llama.cpp's first error, or why this kind of model cannot be run on a text.
         """
         os.environ["GGML_NO_BACKTRACE"] = "1"  # an assertion's own line shall be the last of the log
-        import llama_cpp
+        llama_cpp = llama_cpp_bindings()
 
         self._api, self._threads = llama_cpp, threads
         self._first_error = ""

@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from converter.architectures.target import TargetTensor
 from converter.metadata import KeyValue
 from converter.quants import QUANT_TYPES
 from converter.recipes import rules
 from converter.recipes.methods import Method
 from converter.recipes.overrides import Overrides
+
+if TYPE_CHECKING:
+    from converter.architectures.target import TargetTensor
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gguf import GGUFValueType
 
-from converter.architectures.target import TargetTensor
 from converter.errors import UsageError
 from converter.metadata import KeyValue
 from converter.quants import QUANT_TYPES
+
+if TYPE_CHECKING:
+    from converter.architectures.target import TargetTensor
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 

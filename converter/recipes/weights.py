@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.architectures.target import TargetTensor
 from converter.errors import RecipeError
 from converter.quants import QUANT_TYPES
 from converter.recipes import rules
@@ -16,6 +15,7 @@ from converter.recipes.methods import Method
 from converter.recipes.overrides import Overrides
 
 if TYPE_CHECKING:
+    from converter.architectures.target import TargetTensor
     from converter.imatrix import ImportanceMatrix
 
 

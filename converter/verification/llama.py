@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import VerificationError
+from converter.runtime.bindings import llama_cpp_bindings
 
 GGML_TYPE_F32 = 0
 ERROR_LEVEL = 4  # ggml_log_level, as the callback receives it
@@ -42,7 +43,7 @@ class LlamaModel:
             VerificationError: with llama.cpp's first error.
         """
         os.environ["GGML_NO_BACKTRACE"] = "1"  # an assertion's own line shall be the last of the log
-        import llama_cpp
+        llama_cpp = llama_cpp_bindings()
 
         self._api = llama_cpp
         self._threads = threads

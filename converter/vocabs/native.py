@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from converter.runtime.bindings import llama_cpp_bindings
+
 
 def tokenize(path: str, names: list[str], texts: list[str], whole: list[bool]) -> list[dict[str, Any] | None]:
     """Tokenize every text with the vocabulary of a GGUF file, once for each pre-tokenizer name.
@@ -19,8 +21,7 @@ def tokenize(path: str, names: list[str], texts: list[str], whole: list[bool]) -
         For each name, ``ids`` (a list for each text), ``tokens`` (how many the vocabulary has) and ``name``
         (``general.name``); None where llama.cpp does not load the file.
     """
-    from llama_cpp import llama_cpp
-
+    llama_cpp = llama_cpp_bindings()
     llama_cpp.llama_backend_init()
     answers: list[dict[str, Any] | None] = []
     for name in names:
