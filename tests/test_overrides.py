@@ -162,7 +162,7 @@ def test_a_changed_choice_of_weights_starts_over(sample_f32: Path, tmp_path: Pat
         from converter.opening import locate, open_model
         from converter.request import Request
 
-        request = Request(SAMPLE, "q4_k_s", overrides=overrides, imatrix=[file], verify="none")
+        request = Request(SAMPLE, "q4_k_s", "x.gguf", overrides=overrides, imatrix=[file], verify="none")
         with ExitStack() as stack, open_model(locate(request, stack, lambda _: None)) as model:
             prepared = find_format("gguf").prepare(model, request)
         return prepared.plan.digest()
