@@ -162,7 +162,7 @@ def quantization_config(bits: int, plain: Sequence[str]) -> dict[str, Any]:
     }
 
 
-_PACKAGE = ("bitsandbytes", "converter[bitsandbytes]")
+_PACKAGE = ("bitsandbytes", "bitsandbytes accelerate")
 
 #: By method.
 SCHEMES = {

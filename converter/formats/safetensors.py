@@ -187,7 +187,7 @@ def check_package(scheme: Scheme, method: str, verify: str) -> None:
     module, package = scheme.package
     if verify != "none" and importlib.util.find_spec(module) is None:
         raise RecipeError(
-            f"{method}: loading it to verify it needs {module}; run pip install '{package}', or pass --verify none"
+            f"{method}: loading it to verify it needs {module}; run pip install {package}, or pass --verify none"
         )
 
 

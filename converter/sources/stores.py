@@ -11,6 +11,10 @@ from converter.errors import ConversionError
 OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 3}, "s3a": {"max_concurrency": 3}}
 
 
+#: The packages that fsspec opens common stores with.
+DRIVERS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
+
+
 def filesystem(url: str, refusal: type[ConversionError]) -> tuple[Any, str]:
     """The fsspec filesystem of a URL, and the URL's path in it.
 
@@ -29,7 +33,8 @@ def filesystem(url: str, refusal: type[ConversionError]) -> tuple[Any, str]:
         store, path = url_to_fs(url, use_listings_cache=False, skip_instance_cache=True, **OPTIONS.get(scheme, {}))
     except ImportError as error:
         raise refusal(
-            f"{url}: the driver of {scheme}:// is not installed; pip install 'converter[remote]' ({first_line(error)})"
+            f"{url}: the driver of {scheme}:// is not installed; pip install {DRIVERS.get(scheme, 'it')} "
+            f"({first_line(error)})"
         ) from error
     except ValueError as error:
         raise refusal(

@@ -167,7 +167,7 @@ def test_a_package_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.
     line = [*arguments(SAMPLE, "bnb_4bit", tmp_path / "out"), "--verify", "load"]
     said = refusal(*line)
     assert said == (
-        "bnb_4bit: loading it to verify it needs bitsandbytes; run pip install 'converter[bitsandbytes]', or pass "
+        "bnb_4bit: loading it to verify it needs bitsandbytes; run pip install bitsandbytes accelerate, or pass "
         "--verify none"
     )
     assert convert("--quiet", *arguments(SAMPLE, "bnb_4bit", tmp_path / "out")).code == 0

@@ -141,7 +141,7 @@ def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     message = refused("gs://bucket/model")
     assert message.startswith(
-        "gs://bucket/model: the driver of gs:// is not installed; pip install 'converter[remote]'"
+        "gs://bucket/model: the driver of gs:// is not installed; pip install gcsfs"
     )
 
 
