@@ -140,9 +140,7 @@ def test_nobody_answers(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     message = refused("gs://bucket/model")
-    assert message.startswith(
-        "gs://bucket/model: the driver of gs:// is not installed; pip install gcsfs"
-    )
+    assert message.startswith("gs://bucket/model: the driver of gs:// is not installed; pip install gcsfs")
 
 
 def test_an_unknown_scheme() -> None:
