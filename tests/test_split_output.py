@@ -161,9 +161,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     output = tmp_path / "model.gguf"
     with pytest.raises(KeyboardInterrupt):
-        convert(SAMPLE, "q8_0", output, split_max_tensors=13, progress=interrupt)
+        convert(SAMPLE, "q8_0", output, split_max_tensors=13, catalogue="", progress=interrupt)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.gguf.part", "model.gguf.part.journal"]
-    result = convert(SAMPLE, "q8_0", output, split_max_tensors=13)
+    result = convert(SAMPLE, "q8_0", output, split_max_tensors=13, catalogue="")
     assert result.resumed
     fresh = convert(SAMPLE, "q8_0", tmp_path / "fresh.gguf", split_max_tensors=13, verify="none")
     for first, second in zip(result.files, fresh.files, strict=True):
