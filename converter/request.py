@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from converter.recipes.overrides import Overrides
 
 FORMATS = ("gguf", "safetensors", "pytorch")
 VERIFY_LEVELS = ("none", "load", "full")
-LOAD_DTYPES = ("auto", "float32", "float16", "bfloat16")
+#: What ``torch_dtype`` may say, and the type that the source's weights are rounded to first.
+LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16": "f16", "bfloat16": "bf16"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Request:
         for name, value, allowed in (
             ("output format", self.output_format, FORMATS),
             ("verify", self.verify, VERIFY_LEVELS),
-            ("torch_dtype", self.torch_dtype, LOAD_DTYPES),
+            ("torch_dtype", self.torch_dtype, tuple(LOAD_DTYPES)),
         ):
             if value not in allowed:
                 raise UsageError(f"{name} {value!r} does not exist; choose {', '.join(allowed)}")

@@ -12,7 +12,7 @@ from command_line import refusal
 from gguf import GGUFReader
 
 from converter import convert
-from converter.checkpoints.gguf import open_gguf
+from converter.checkpoints.gguf import open_gguf_checkpoint
 from converter.errors import CheckpointError
 from converter.recipes import METHODS, Overrides
 
@@ -93,4 +93,4 @@ def test_random_damage_is_refused_or_read(sources: dict[str, Path], tmp_path: Pa
             damaged[chance.randrange(400)] = chance.randrange(256)
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match=r"^[^\n]+$"):
-            open_gguf(path)
+            open_gguf_checkpoint(path)

@@ -99,12 +99,6 @@ def open_gguf_checkpoint(
     return header, Checkpoint(path, {}, MappingProxyType(tensors), identities, nbytes, files)
 
 
-def open_gguf(path: Path) -> tuple[GgufHeader, dict[str, SourceTensor], SourceFile]:
-    """A GGUF model's header, tensors and first file; raises as :func:`open_gguf_checkpoint`."""
-    header, checkpoint = open_gguf_checkpoint(path)
-    return header, dict(checkpoint.tensors), checkpoint._shards[0]
-
-
 def type_of(info: TensorInfo, path: Path) -> QuantType:
     """The type of a tensor; CheckpointError where it is unknown or does not go with the shape."""
     kind = _BY_NUMBER.get(info.ggml_type)

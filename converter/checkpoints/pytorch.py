@@ -74,12 +74,16 @@ def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
 _SAVE = "save its state_dict() with a current PyTorch"
 
 
+#: What zipfile raises on a damaged or hostile directory; NotImplementedError is its word for a zip version beyond 6.3.
+_BAD_ZIP = (zipfile.BadZipFile, ValueError, OSError, struct.error, OverflowError, NotImplementedError)
+
+
 def _archive(file: SourceFile) -> tuple[Any, _Parts]:
     """Content and storages of a zip archive."""
     try:
         with zipfile.ZipFile(_Stream(file, file.size)) as archive:
             listed = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, struct.error, OverflowError, NotImplementedError) as error:
+    except _BAD_ZIP as error:
         raise _damaged(file, f"its zip directory cannot be read: {error}") from error
     entries = {entry.filename: entry for entry in listed}
     if len(entries) != len(listed):

@@ -23,15 +23,13 @@ from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
 from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_weights, find_method
 from converter.recipes import prune as prune_blocks
+from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
     from converter.architectures import TargetTensor
     from converter.opening import OpenModel
     from converter.request import Request
     from converter.verification import Verification
-
-#: What ``torch_dtype`` may say, and the type that the source's weights are rounded to first.
-LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16": "f16", "bfloat16": "bf16"}
 
 
 class Gguf(Format):

@@ -26,6 +26,7 @@ from converter.formats.safetensors_modules import LinearModules, linear_modules
 from converter.formats.safetensors_scheme import PLAIN, TORCH_DTYPES, Scheme
 from converter.plan import Plan, PlannedTensor
 from converter.recipes.overrides import Overrides
+from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
     from converter.opening import OpenModel
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 SCHEMES: Mapping[str, Scheme] = {**compressed_tensors.SCHEMES, **bitsandbytes.SCHEMES}
 #: The nearest method of this format by the bits that one of GGUF's has in its name.
 _NEAREST = {"8": "q8_0", "6": "q8_0", "5": "q5_0"}
-
-#: What ``torch_dtype`` may say, and the type that the source's weights are rounded to first.
-LOAD_DTYPES: Mapping[str, str | None] = {"auto": None, "float32": None, "float16": "f16", "bfloat16": "bf16"}
 
 #: A pattern of the modules that hold single experts, for readers that do not merge them.
 _EXPERTS = r"re:.*\.experts\."

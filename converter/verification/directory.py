@@ -13,7 +13,7 @@ from typing import Any
 from converter.errors import VerificationError
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS
-from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads
+from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads, judged
 
 #: Methods that GGUF lacks, and the one whose thresholds they are held against: a row of 127 steps for thousands of
 #: weights is far coarser than a block of 32, and products in bitsandbytes' int8 round the activations as well.
@@ -111,11 +111,7 @@ def verify_directory(
             )
         except VerificationError as error:
             return finished(result, f"the directory is not usable: {error}", started)
-    measured, limits = {name: figures[name] for name in kind.figures}, kind.thresholds(COMPARABLE.get(method, method))
-    result = replace(result, thresholds=limits, **measured)
-    excesses = limits.exceeded_by(measured, loaded["row_length"])
-    counted, name = kind.compared
-    over = f"over {figures[counted]:,} {name}"
-    if excesses:
-        return finished(result, f"the directory is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
-    return finished(result, f"faithful {over}: {kind.in_words(measured)}; it {holds}", started, passed=True)
+    limits, row_length = kind.thresholds(COMPARABLE.get(method, method)), loaded["row_length"]
+    return judged(
+        result, kind, figures, limits, method, f"it {holds}", started, row_length=row_length, what="directory"
+    )

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from converter.errors import UsageError, VerificationError, VocabularyError
 from converter.outputs import nbytes_of
 from converter.verification.embedding_thresholds import EmbeddingThresholds
 from converter.verification.isolation import ask
-from converter.verification.kinds import KINDS
+from converter.verification.kinds import KINDS, Kind
 from converter.verification.thresholds import Thresholds, thresholds_for
 
 if TYPE_CHECKING:
@@ -164,15 +164,43 @@ def verify(
             figures = ask("trial:compare", path=str(path), folder=folder, threads=many)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
-    measured, limits = {name: figures[name] for name in kind.figures}, kind.thresholds(method)
+    limits, row_length = kind.thresholds(method), loaded["row_length"]
+    return judged(result, kind, figures, limits, method, f"it {tokenized}", started, row_length=row_length)
+
+
+def judged(
+    result: Verification,
+    kind: Kind,
+    figures: Mapping[str, Any],
+    limits: Thresholds | EmbeddingThresholds,
+    method: str,
+    besides: str,
+    started: float,
+    *,
+    row_length: int,
+    what: str = "file",
+) -> Verification:
+    """Hold measured figures against thresholds.
+
+    Args:
+        result: what was found so far.
+        kind: of the model.
+        figures: what was measured, by name.
+        limits: the thresholds.
+        method: what made the output, for the verdict.
+        besides: the end of a good verdict.
+        started: when the verification began.
+        row_length: of a row of logits or an embedding.
+        what: the output, in a word.
+    """
+    measured = {name: figures[name] for name in kind.figures}
     result = replace(result, thresholds=limits, **measured)
-    excesses = limits.exceeded_by(measured, loaded["row_length"])
+    excesses = limits.exceeded_by(measured, row_length)
     counted, name = kind.compared
     over = f"over {figures[counted]:,} {name}"
     if excesses:
-        return finished(result, f"the file is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
-    verdict = f"faithful {over}: {kind.in_words(measured)}; it {tokenized}"
-    return finished(result, verdict, started, passed=True)
+        return finished(result, f"the {what} is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
+    return finished(result, f"faithful {over}: {kind.in_words(measured)}; {besides}", started, passed=True)
 
 
 def finished(result: Verification, verdict: str, started: float, *, passed: bool = False) -> Verification:
