@@ -49,3 +49,11 @@ def parse_size(text: str | int) -> int:
     if match is None or not int(match[1]):
         raise UsageError(f"{text!r} is not a size such as 500M or 4G")
     return int(match[1]) * UNITS[match[2]]
+
+
+def size(nbytes: int) -> str:
+    """Bytes in the unit a person would use."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if nbytes >= scale:
+            return f"{nbytes / scale:.2f} {unit}"
+    return f"{nbytes} bytes"

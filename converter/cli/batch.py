@@ -166,9 +166,9 @@ def print_jobs(jobs: Sequence[Job]) -> None:
 
 def print_outcomes(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> None:
     """The table at the end: of every job its outcome, by its name."""
-    from converter.cli.convert import size
     from converter.cli.table import print_columns
     from converter.logs import verified_in_short
+    from converter.outputs import size
 
     rows = []
     for job in jobs:

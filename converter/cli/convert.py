@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from converter.errors import UsageError
+from converter.outputs import size
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -158,11 +159,3 @@ def print_summary(result: Result, *, dry_run: bool) -> None:
         click.echo("not verified (--verify none)")
     else:
         click.echo(f"verified in {result.seconds['verify']:.2f} s: {result.verification.verdict}")
-
-
-def size(nbytes: int) -> str:
-    """Bytes in the unit a person would use."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if nbytes >= scale:
-            return f"{nbytes / scale:.2f} {unit}"
-    return f"{nbytes} bytes"

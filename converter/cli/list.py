@@ -17,8 +17,8 @@ def list(place: Path, method: str | None, source: str | None, as_json: bool) -> 
     """List results: of the catalogue in the directory PLACE, or of that file.  [default: here]"""
     from converter.catalogue import Catalogue
     from converter.catalogue.database import locate
-    from converter.cli.convert import size
     from converter.cli.table import print_columns, short_origin, short_path, short_verdict
+    from converter.outputs import size
 
     with Catalogue(locate(place), writable=False) as catalogue:
         records = [

@@ -42,7 +42,7 @@ def show(which: str, place: Path | None, as_json: bool) -> None:
 
 def print_record(record: Record) -> None:
     """A line for each fact, files and choices in lines of their own."""
-    from converter.cli.convert import size
+    from converter.outputs import size
 
     facts = record.as_json()
     nested = {name: facts.pop(name) for name in ("recipe", "versions", "seconds", "verification")}

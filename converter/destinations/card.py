@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
-from converter.outputs import nbytes_of
+from converter.outputs import nbytes_of, size
 
 if TYPE_CHECKING:
     from converter.result import Result
@@ -189,14 +189,6 @@ def body(facts: CardFacts) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def size(nbytes: int) -> str:
-    """Bytes in the unit that suits them."""
-    for factor, unit in ((10**9, "GB"), (10**6, "MB")):
-        if nbytes >= factor:
-            return f"{nbytes / factor:.2f} {unit}"
-    return f"{nbytes:,} bytes"
 
 
 def _llama_cpp(facts: CardFacts) -> list[str]:
