@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from gguf import GGUFValueType
@@ -23,6 +26,12 @@ class KeyValue:
     value: Any
     type: GGUFValueType
     element: GGUFValueType | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the four; a vocabulary's arrays are long, and shared by all plans of a model."""
+        content = [self.key, self.value, self.type, self.element]
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
 def uint32(key: str, value: int) -> KeyValue:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converter.metadata import KeyValue
 from converter.quants.encoding import BLOCKS, Encoding, StoredTensor
@@ -113,11 +113,11 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of the plan: equal digests mean equal bytes from the same inputs."""
         content = [
-            [dataclasses.asdict(pair) for pair in self.metadata],
+            [pair.digest for pair in self.metadata],
             [[dataclasses.asdict(planned.target), planned.type, planned.file] for planned in self.tensors],
             [self.source_files, self.load_dtype, self.importance, TILE_ELEMENTS],
         ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def lay_out(
@@ -131,7 +131,3 @@ def lay_out(
     """A plan of one GGUF file: each target as blocks of its type."""
     tensors = [PlannedTensor(target, BLOCKS[name]) for target, name in zip(targets, types, strict=True)]
     return Plan(tuple(metadata), tuple(tensors), tuple(source_files), load_dtype, importance)
-
-
-def _plain(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else str(value)

@@ -160,7 +160,10 @@ class Together:
         return self._model
 
     def prepare(self, number: int) -> None:
-        """Plan the output."""
+        """Plan the output, and begin to read the source for the catalogue meanwhile."""
+        books = self.books(self.conversions[number])
+        if books not in self._hashings:
+            self._hashings[books] = [self.stack.enter_context(books.hashing(self.keys[number].source.files))]
         self.open(number)
         self.conversions[number].prepare(self.model)
         self.conversions[number].seconds["read"] = time.perf_counter() - self._started
@@ -170,11 +173,8 @@ class Together:
         return self.conversions[number].planned(self.model)
 
     def begin(self, number: int) -> None:
-        """Open the unfinished output, and begin to read the source for the catalogue."""
+        """Open the unfinished output."""
         self.conversions[number].begin(self.stack)
-        books = self.books(self.conversions[number])
-        if books not in self._hashings:
-            self._hashings[books] = [self.stack.enter_context(books.hashing(self.keys[number].source.files))]
 
     def groups(self, numbers: Iterable[int]) -> list[list[int]]:
         """Requests whose plans read alike, so that a tile is read once for all of a group."""

@@ -78,8 +78,10 @@ class Bookkeeping:
     def hashing(self, paths: Iterable[Path]) -> Hashing:
         """Begin to hash files in a thread: a source's, or an output's complete ones under the names they have now."""
         with self._unspoilt():
-            if catalogue := self._open(make=True):
-                return catalogue.hashing(list(paths))
+            if self._path is not None:
+                wanted = list(paths)
+                catalogue = self._open(make=False)
+                return Hashing(wanted, catalogue.known(wanted) if catalogue else {})
         return Hashing((), {})
 
     def record(
@@ -94,7 +96,8 @@ class Bookkeeping:
             outputs: the final path of each of the output's files by the one that was hashed.
         """
         with self._unspoilt():
-            if self._catalogue is None:
+            catalogue = self._open(make=True)
+            if catalogue is None:
                 return
             digests: dict[Path, FileDigest] = {}
             try:
@@ -102,5 +105,5 @@ class Bookkeeping:
                     digests |= hashing.digests()
             except Cancelled:
                 return
-            self._catalogue.remember(digests[path] for path in key.source.files)
-            self._catalogue.record(key, result, [digests[now].at(final) for now, final in outputs.items()])
+            catalogue.remember(digests[path] for path in key.source.files)
+            catalogue.record(key, result, [digests[now].at(final) for now, final in outputs.items()])

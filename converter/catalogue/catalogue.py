@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from converter.catalogue.database import CatalogueError, connect, explained
-from converter.catalogue.digests import FileDigest, Hashing, content_of, file_digest, identity_of
+from converter.catalogue.digests import FileDigest, content_of, file_digest, identity_of
 from converter.catalogue.record import COLUMNS, Record, record_of, row_of, stored_path
 from converter.catalogue.request_key import PACKAGES, STRENGTH, RequestKey, versions
 
@@ -169,10 +169,6 @@ class Catalogue:
         new = {path: file_digest(path) for path in paths if path not in known}
         self.remember(new.values())
         return {path: known.get(path) or new[path] for path in paths}
-
-    def hashing(self, paths: Sequence[Path]) -> Hashing:
-        """Begin to read in a thread what is not known; pass its digests to :meth:`remember`."""
-        return Hashing(paths, self.known(paths))
 
     def remember(self, digests: Iterable[FileDigest]) -> None:
         """Keep digests, so that the files are not read again while they stay as they are.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from converter.batch import Job, Outcome
+    from converter.batch.expansion import Job
+    from converter.batch.running import Outcome
     from converter.pipeline import Progress
 
 
@@ -77,7 +78,9 @@ def carry_out(
     table: bool,
 ) -> int:
     """Do what a batch file says, and return how many jobs failed."""
-    from converter.batch import expand, perform, read_batch
+    from converter.batch.expansion import expand
+    from converter.batch.running import perform
+    from converter.batch.schema import read_batch
     from converter.logs import ProgressLog, event
 
     plan = read_batch(file)
