@@ -226,7 +226,7 @@ class Together:
         for books, hashings in self._hashings.items():
             theirs = [number for number in numbers if self.books(self.conversions[number]) is books]
             files = [path for number in theirs for path in self._files[number]]
-            hashings.append(self.stack.enter_context(books.hashing(files)))
+            hashings.append(self.stack.enter_context(books.hashing(files, threads=self.at_a_time(numbers))))
 
         def verify(number: int) -> Verification | None:
             try:

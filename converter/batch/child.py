@@ -7,13 +7,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
 
 from converter.errors import ConversionError
 from converter.pipeline import Progress, Result, convert_together
-from converter.request import Request
 
+#: What most conversions import sooner or later.
+NEEDED = ("converter.together", "converter.formats.gguf", "converter.architectures", "converter.vocabs.proof")
 #: Seconds between two steps that are told of the same stage.
 INTERVAL = 0.5
 #: Seconds that an interrupted conversion gets to leave its unfinished output in order.
@@ -24,7 +27,14 @@ def main() -> None:
     """Convert what the parent asks for; stop where it asks for that, or is no more."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     connection = Connection(int(sys.argv[1]))
-    requests: Sequence[Request] = connection.recv()
+    for module in NEEDED:
+        import_module(module)
+    try:
+        requests, held = connection.recv()
+        for _ in range(held):
+            recv_handle(connection)  # open until this process ends
+    except (EOFError, OSError):
+        return  # there is nothing to convert
     sending = threading.Lock()
 
     def send(*message: object) -> None:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from converter.batch.expansion import Job
 from converter.batch.lock import BatchLock
+from converter.batch.process import ChildProcess
 from converter.errors import OutputError
 from converter.execution import available_threads
 from converter.pipeline import Progress, Result
-
-#: Seconds that children get to end when the batch is interrupted.
-GRACE = 15.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +53,8 @@ def run(
     *,
     at_a_time: int = 1,
     threads: int | None = None,
-    inherited: Sequence[int] = (),
+    ready: ChildProcess | None = None,
+    held: Sequence[int] = (),
     begun: Callable[[Sequence[Job]], None] = lambda group: None,
     progress: Callable[[Sequence[Job], Progress], None] = lambda group, step: None,
 ) -> Iterator[Outcome]:
@@ -70,7 +64,8 @@ def run(
         jobs: what to do.
         at_a_time: processes, each with the jobs of one source.
         threads: of all processes together; by default one for each processor that this process may use.
-        inherited: descriptors that the processes hold open.
+        ready: a process that has started already, for the first of them.
+        held: descriptors that the processes hold open.
         begun: called with the jobs of a source when their process starts.
         progress: called with them and each step.
     """
@@ -80,54 +75,37 @@ def run(
     with _ended() as running:
         while waiting or running:
             while waiting and len(running) < at_a_time:
-                group = waiting.pop(0)
-                begun(group)
-                child = Child(group, share, inherited)
-                running[child.connection] = child
+                begun(waiting[0])
+                group = Group(waiting.pop(0), ready or ChildProcess(), share, held)
+                running[group.process.connection] = group
+                ready = None
             for connection in wait(list(running)):
-                child = running[connection]  # type: ignore[index]
-                message = child.receive()
+                group = running[connection]  # type: ignore[index]
+                message = group.process.receive()
                 if message is None:
-                    del running[child.connection]
-                    yield from child.unfinished()
+                    del running[group.process.connection]
+                    yield from group.unfinished()
                 elif message[0] == "progress":
-                    progress(child.group, message[1])
+                    progress(group.jobs, message[1])
                 else:
-                    yield child.settle(*message)
+                    yield group.settle(*message)
 
 
-class Child:
-    """A process that converts one source.
+class Group:
+    """Jobs of one source, and the process that does them.
 
     Args:
-        group: its jobs.
+        jobs: the jobs.
+        process: which has nothing to do yet.
         threads: of each conversion; None for as many as it finds worth using.
-        inherited: descriptors that it holds open.
+        held: descriptors that the process holds open.
     """
 
-    def __init__(self, group: Sequence[Job], threads: int | None, inherited: Sequence[int]) -> None:
-        self.group = group
-        self._open = dict(enumerate(group))
-        self._log: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
-        self.connection, theirs = Pipe()
-        with theirs:
-            # A group of its own: Ctrl-C in the terminal reaches this process only, which then ends the child.
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "converter.batch.child", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log,
-                pass_fds=(theirs.fileno(), *inherited), process_group=0,
-            )  # fmt: skip
-        with suppress(OSError):  # it has ended already; what it leaves behind is told later
-            self.connection.send([replace(job.request, threads=threads) for job in group])
-
-    def receive(self) -> tuple[Any, ...] | None:
-        """The next message; None once it has ended."""
-        try:
-            message: tuple[Any, ...] = self.connection.recv()
-        except (EOFError, OSError):
-            self._process.wait()
-            return None
-        return message
+    def __init__(self, jobs: Sequence[Job], process: ChildProcess, threads: int | None, held: Sequence[int]) -> None:
+        self.jobs = jobs
+        self.process = process
+        self._open = dict(enumerate(jobs))
+        process.begin([replace(job.request, threads=threads) for job in jobs], held)
 
     def settle(self, kind: str, number: int, *what: Any) -> Outcome:
         """The outcome that a message tells."""
@@ -140,40 +118,23 @@ class Child:
 
     def unfinished(self) -> Iterator[Outcome]:
         """Failures of the jobs that have no outcome though the process has ended."""
-        code = self._process.returncode
-        self.connection.close()
-        with self._log:
-            self._log.seek(0)
-            last = next((line.strip() for line in reversed(self._log.read().splitlines()) if line.strip()), "no output")
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}: {last}"
+        reason = f"the process that converted it {self.process.end_in_words()}"
+        self.process.close()
         for job in self._open.values():
-            yield Outcome(job, reason=f"the process that converted it {how}", error="ProcessEnded", exit_code=1)
-
-    def interrupt(self) -> None:
-        """Let it leave its unfinished outputs in order."""
-        self.connection.close()
-
-    def end(self) -> None:
-        """Wait for it, not for ever."""
-        try:
-            self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._log.close()
+            yield Outcome(job, reason=reason, error="ProcessEnded", exit_code=1)
 
 
 @contextmanager
-def _ended() -> Iterator[dict[Connection, Child]]:
-    """Children that are running, all ended when this is left."""
-    running: dict[Connection, Child] = {}
+def _ended() -> Iterator[dict[Connection, Group]]:
+    """Groups whose processes are running, all ended when this is left."""
+    running: dict[Connection, Group] = {}
     try:
         yield running
     finally:
-        for child in running.values():
-            child.interrupt()
-        for child in running.values():
-            child.end()
+        for group in running.values():
+            group.process.interrupt()
+        for group in running.values():
+            group.process.close()
 
 
 def perform(
@@ -197,7 +158,7 @@ def perform(
         yield from early
         done = {outcome.job.name for outcome in early}
         missing = [job for job in jobs if job.name not in done]
-        yield from run(missing, inherited=[lock.descriptor], **how)
+        yield from run(missing, held=[lock.descriptor], **how)
 
 
 def kept(jobs: Sequence[Job]) -> list[Outcome]:

@@ -75,13 +75,13 @@ class Bookkeeping:
                 return catalogue.find(key)
         return None
 
-    def hashing(self, paths: Iterable[Path]) -> Hashing:
-        """Begin to hash files in a thread: a source's, or an output's complete ones under the names they have now."""
+    def hashing(self, paths: Iterable[Path], *, threads: int = 1) -> Hashing:
+        """Begin to hash files in threads: a source's, or an output's complete ones under the names they have now."""
         with self._unspoilt():
             if self._path is not None:
                 wanted = list(paths)
                 catalogue = self._open(make=False)
-                return Hashing(wanted, catalogue.known(wanted) if catalogue else {})
+                return Hashing(wanted, catalogue.known(wanted) if catalogue else {}, threads=threads)
         return Hashing((), {})
 
     def record(

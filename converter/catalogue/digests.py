@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -86,22 +87,21 @@ def file_digest(path: Path, cancelled: threading.Event | None = None) -> FileDig
 
 
 class Hashing:
-    """Digests of files, computed in a thread while something else is done.
+    """Digests of files, computed in threads while something else is done.
 
     A context manager: leaving it cancels what is still going on.
 
     Args:
         paths: the files.
         known: digests that hold already, by path; those files are not read.
+        threads: files read at a time.
     """
 
-    def __init__(self, paths: Iterable[Path], known: Mapping[Path, FileDigest]) -> None:
+    def __init__(self, paths: Iterable[Path], known: Mapping[Path, FileDigest], *, threads: int = 1) -> None:
         self._paths = list(dict.fromkeys(paths))
-        self._digests = dict(known)
         self._cancelled = threading.Event()
-        self._failure: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="hashing", daemon=True)
-        self._thread.start()
+        self._pool = ThreadPoolExecutor(threads, "hashing")
+        self._digests = {path: self._pool.submit(self._digest, path, known.get(path)) for path in self._paths}
 
     def __enter__(self) -> Self:
         return self
@@ -111,18 +111,13 @@ class Hashing:
     ) -> None:
         self.cancel()
 
-    def _run(self) -> None:
-        try:
-            for path in self._paths:
-                if path not in self._digests:
-                    self._digests[path] = file_digest(path, self._cancelled)
-        except (ConversionError, Cancelled) as failure:
-            self._failure = failure
+    def _digest(self, path: Path, known: FileDigest | None) -> FileDigest:
+        return known or file_digest(path, self._cancelled)
 
     def cancel(self) -> None:
         """Stop within one chunk."""
         self._cancelled.set()
-        self._thread.join()
+        self._pool.shutdown()
 
     def digests(self) -> dict[Path, FileDigest]:
         """Wait for the digests of all the files.
@@ -131,10 +126,7 @@ class Hashing:
             HashingError: a file cannot be read, or changed meanwhile.
             Cancelled: it was cancelled before.
         """
-        self._thread.join()
-        if self._failure is not None:
-            raise self._failure
-        return {path: self._digests[path] for path in self._paths}
+        return {path: digest.result() for path, digest in self._digests.items()}
 
 
 def content_hash(files: Sequence[Path], known: Catalogue) -> str:

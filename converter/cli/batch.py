@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -53,12 +53,14 @@ def batch(
     verbose = verbose or above.get("verbose", False)
     configure_logs(json=log_json, verbose=verbose, quiet=quiet, unattended=True)
     with failures_as_events(json=log_json):
+        if dry_run:
+            print_jobs(read_jobs(file, overwrite=overwrite, force=force)[1])
+            return
         failed = carry_out(
             file,
             resume=resume,
             at_a_time=at_a_time,
             threads=threads,
-            dry_run=dry_run,
             said={"overwrite": overwrite, "force": force},
             steps=verbose or log_json,
             table=not quiet,
@@ -72,22 +74,53 @@ def carry_out(
     resume: bool,
     at_a_time: int,
     threads: int | None,
-    dry_run: bool,
     said: dict[str, bool],
     steps: bool,
     table: bool,
 ) -> int:
     """Do what a batch file says, and return how many jobs failed."""
+    from converter.batch.process import ChildProcess
+    from converter.logs import event
+
+    started = time.perf_counter()
+    with closing(ChildProcess()) as ready:  # it starts while the file is read and checked
+        directory, jobs = read_jobs(file, **said)
+        how = {"resume": resume, "at_a_time": at_a_time, "threads": threads, "ready": ready}
+        outcomes = outcomes_of(jobs, directory, file, steps=steps, table=table, **how)
+    failed = sum(outcome.result is None for outcome in outcomes)
+    early = sum(outcome.kept for outcome in outcomes)
+    counts = {"done": len(outcomes) - failed - early, "kept": early, "failed": failed}
+    seconds = time.perf_counter() - started
+    text = ", ".join(f"{count} {what}" for what, count in counts.items())
+    event("summary", f"{text} in {seconds:.1f} s", seconds=seconds, **counts)
+    return failed
+
+
+def read_jobs(file: Path, *, overwrite: bool, force: bool) -> tuple[Path, list[Job]]:
+    """The directory of a batch's outputs, and its jobs."""
     from converter.batch.expansion import expand
-    from converter.batch.running import perform
     from converter.batch.schema import read_batch
+
+    batch = read_batch(file)
+    return Path(batch.output_directory), expand(batch, file, overwrite=overwrite, force=force)
+
+
+def outcomes_of(
+    jobs: Sequence[Job], directory: Path, file: Path, *, steps: bool, table: bool, **how: Any
+) -> list[Outcome]:
+    """Do jobs, log what becomes of each, and print a table of all of them, even when interrupted.
+
+    Args:
+        jobs: what to do.
+        directory: where outputs go.
+        file: the batch's file.
+        steps: log what each conversion is doing.
+        table: print it.
+        how: further arguments of :func:`converter.batch.running.perform`.
+    """
+    from converter.batch.running import perform
     from converter.logs import ProgressLog, event
 
-    plan = read_batch(file)
-    jobs = expand(plan, file, **said)
-    if dry_run:
-        print_jobs(jobs)
-        return 0
     shown: dict[str, ProgressLog] = {}
 
     def begun(group: Sequence[Job]) -> None:
@@ -99,18 +132,8 @@ def carry_out(
         if steps:
             shown.setdefault(group[0].name, ProgressLog(model=str(group[0].request.model))).show(step)
 
-    started = time.perf_counter()
     outcomes: dict[str, Outcome] = {}
-    work = perform(
-        jobs,
-        Path(plan.output_directory),
-        file,
-        resume=resume,
-        at_a_time=at_a_time,
-        threads=threads,
-        begun=begun,
-        progress=progress,
-    )
+    work = perform(jobs, directory, file, begun=begun, progress=progress, **how)
     try:
         with closing(work) as running:
             for outcome in running:
@@ -122,13 +145,7 @@ def carry_out(
         raise
     if table:
         print_outcomes(jobs, outcomes)
-    failed = sum(outcome.result is None for outcome in outcomes.values())
-    early = sum(outcome.kept for outcome in outcomes.values())
-    counts = {"done": len(outcomes) - failed - early, "kept": early, "failed": failed}
-    seconds = time.perf_counter() - started
-    text = ", ".join(f"{count} {what}" for what, count in counts.items())
-    event("summary", f"{text} in {seconds:.1f} s", seconds=seconds, **counts)
-    return failed
+    return list(outcomes.values())
 
 
 def log(outcome: Outcome) -> None:

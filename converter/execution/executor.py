@@ -97,7 +97,8 @@ def execute(jobs: Sequence[Job], sources: Mapping[str, SourceTensor], *, threads
     shared = Shared(jobs, sources)
     flush_at = time.monotonic() + FLUSH_SECONDS
     with ThreadPoolExecutor(threads, "tile") as pool:
-        workers = [pool.submit(shared.work) for _ in range(threads)]
+        # Threads that write to the same file wait for each other, so they begin with different ones.
+        workers = [pool.submit(shared.work, number * len(jobs) // threads) for number in range(threads)]
         try:
             running = threads
             while running:
@@ -145,11 +146,12 @@ class Shared:
         self._pending = enumerate(jobs[0].plan.tiles())
         self._lock = threading.Lock()
 
-    def work(self) -> None:
-        """Take tiles until there are none."""
+    def work(self, first: int) -> None:
+        """Take tiles until there are none, and write each for the ``first`` job first."""
+        jobs = (*self.jobs[first:], *self.jobs[:first])
         try:
             while not self.stop.is_set() and (item := self._next()) is not None:
-                self._write(*item)
+                self._write(*item, jobs)
         except BaseException:
             self.stop.set()
             raise
@@ -160,10 +162,10 @@ class Shared:
         with self._lock:
             return next(self._pending, None)
 
-    def _write(self, number: int, tile: Tile) -> None:
+    def _write(self, number: int, tile: Tile, jobs: Sequence[Job]) -> None:
         """Read a tile once and write it for each job that lacks it."""
         rows = cache(partial(read_tile, self.jobs[0].plan, tile, self.sources))
-        for job in self.jobs:
+        for job in jobs:
             if job.failure is not None or number in job.finished:
                 continue
             try:
