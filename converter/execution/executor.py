@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -23,6 +23,8 @@ from converter.plan import Plan, Tile
 
 #: Seconds between two flushes of finished tiles to the disk and the journal.
 FLUSH_SECONDS = 1.0
+#: Seconds between two looks at what the threads have done: woken for each tile, this thread would hold them up.
+PROGRESS_SECONDS = 0.05
 
 #: Called with bytes written since the last call and the name of the tensor they belong to.
 Progress = Callable[[int, str], None]
@@ -100,15 +102,13 @@ def execute(jobs: Sequence[Job], sources: Mapping[str, SourceTensor], *, threads
         # Threads that write to the same file wait for each other, so they begin with different ones.
         workers = [pool.submit(shared.work, number * len(jobs) // threads) for number in range(threads)]
         try:
-            running = threads
+            running: Collection[Future[None]] = workers
             while running:
-                item = shared.done.get()
-                if item is None:
-                    running -= 1
-                    continue
-                number, tile, job = item
-                report(progress, job, tile)
-                job.unrecorded.append(number)
+                running = wait(running, min(PROGRESS_SECONDS, FLUSH_SECONDS)).not_done
+                while shared.done:
+                    number, tile, job = shared.done.popleft()
+                    report(progress, job, tile)
+                    job.unrecorded.append(number)
                 if time.monotonic() >= flush_at:
                     for each in jobs:
                         each.flush()
@@ -134,14 +134,14 @@ class Shared:
     """What the workers share.
 
     Attributes:
-        done: the tiles that were written, with their numbers and jobs; None from each worker that ends.
+        done: the tiles that were written, with their numbers and jobs.
         stop: set to end all workers.
     """
 
     def __init__(self, jobs: Sequence[Job], sources: Mapping[str, SourceTensor]) -> None:
         self.jobs = jobs
         self.sources = sources
-        self.done: queue.SimpleQueue[tuple[int, Tile, Job] | None] = queue.SimpleQueue()
+        self.done: deque[tuple[int, Tile, Job]] = deque()
         self.stop = threading.Event()
         self._pending = enumerate(jobs[0].plan.tiles())
         self._lock = threading.Lock()
@@ -155,8 +155,6 @@ class Shared:
         except BaseException:
             self.stop.set()
             raise
-        finally:
-            self.done.put(None)
 
     def _next(self) -> tuple[int, Tile] | None:
         with self._lock:
@@ -170,7 +168,7 @@ class Shared:
                 continue
             try:
                 job.write(tile, self.sources, rows)
-                self.done.put((number, tile, job))
+                self.done.append((number, tile, job))
             except (NotFinite, CheckpointError):
                 raise
             except ConversionError as error:
