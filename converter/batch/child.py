@@ -53,6 +53,7 @@ def main() -> None:
         convert_together(requests, progress=seldom(lambda progress: send("progress", progress)), finished=finished)
     except (KeyboardInterrupt, BrokenPipeError, ConnectionResetError):
         os._exit(128 + signal.SIGINT)
+    os._exit(0)  # at once: all is closed, and the parent waits for this
 
 
 def stop_when_told(connection: Connection) -> None:
