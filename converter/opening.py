@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from converter.architectures import Family, TargetTensor
     from converter.request import Request
     from converter.sources import Source
+    from converter.verification.source_results import SourceResults
     from converter.vocabs import TokenizerProof, Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -49,6 +50,8 @@ class OpenModel:
     adapters: tuple[Path, ...] = ()
     _vocabularies: dict[tuple[str | None, str, bool], tuple[Vocabulary, list[str]]] = field(default_factory=dict)
     _proofs: dict[tuple[str | None, str], TokenizerProof] = field(default_factory=dict)
+    _results: dict[tuple[str | None, bool], SourceResults] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def identity(self) -> list[tuple[str, int, int]]:
@@ -96,6 +99,23 @@ class OpenModel:
         """The proof of such a vocabulary, where there was one."""
         return self._proofs.get((pre, name))
 
+    def results(self, load_dtype: str | None, *, trust_remote_code: bool) -> SourceResults:
+        """What the source computes, its weights rounded to a type first: run once for all outputs, when asked for."""
+        from converter.verification.source_results import SourceResults
+
+        key = load_dtype, trust_remote_code
+        if key not in self._results:
+            self._results[key] = self._stack.enter_context(
+                SourceResults(
+                    self.path,
+                    self.tokenizer,
+                    adapters=self.adapters,
+                    load_dtype=load_dtype,
+                    trust_remote_code=trust_remote_code,
+                )
+            )
+        return self._results[key]
+
     def _read_vocabulary(self, pre: str | None, name: str, prove: bool) -> tuple[Vocabulary, list[str]]:
         from converter.vocabs import prove as prove_vocabulary
         from converter.vocabs import read_vocabulary
@@ -119,6 +139,7 @@ class OpenModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stack.close()
         self.checkpoint.close()
 
 

@@ -73,6 +73,7 @@ class Gguf(Format):
             trust_remote_code=request.trust_remote_code,
             load_dtype=prepared.plan.load_dtype,
             adapters=model.adapters,
+            results=model.results(prepared.plan.load_dtype, trust_remote_code=request.trust_remote_code),
             proof=model.proof(request.pre, name),
             progress=tell,
         )

@@ -162,6 +162,7 @@ def verify_with_transformers(
         trust_remote_code=request.trust_remote_code,
         load_dtype=prepared.plan.load_dtype,
         adapters=model.adapters,
+        results=model.results(prepared.plan.load_dtype, trust_remote_code=request.trust_remote_code),
         progress=tell,
     )
 

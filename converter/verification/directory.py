@@ -6,13 +6,14 @@ import filecmp
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from converter.errors import VerificationError
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS
+from converter.verification.source_results import SourceResults
 from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads, judged
 
 #: Methods that GGUF lacks, and the one whose thresholds they are held against: a row of 127 steps for thousands of
@@ -33,6 +34,7 @@ def verify_directory(
     trust_remote_code: bool = False,
     load_dtype: str | None = None,
     adapters: Sequence[Path] = (),
+    results: SourceResults | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished directory. transformers runs in child processes; nothing is renamed or deleted.
@@ -51,6 +53,7 @@ def verify_directory(
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
         adapters: directories of LoRA adapters that the source is run with.
+        results: what the source computed already, for other outputs of it; by default it is run anew.
         progress: called with what comes next.
 
     Returns:
@@ -74,38 +77,26 @@ def verify_directory(
     holds = "holds the source's tokenizer" if copied else "has no tokenizer"
     if level == "load":
         return finished(result, f"transformers loads it, it {holds} and {kind.does}", started, passed=True)
-    request: dict[str, Any] = {
-        "tokenizer": str(tokenizer),
-        "batch_size": batch_size,
-        "threads": many,
-        "trust_remote_code": trust_remote_code,
-        **{name: loaded[name] for name in ("kind", "context_length", "row_length")},
-    }
+    anew = SourceResults(
+        source, tokenizer, adapters=adapters, load_dtype=load_dtype, trust_remote_code=trust_remote_code
+    )
+    request = {name: loaded[name] for name in ("kind", "context_length", "row_length")}
     with (
-        tempfile.TemporaryDirectory(prefix="results-") as expected,
+        nullcontext(results) if results else anew as of_source,
         tempfile.TemporaryDirectory(prefix="results-") as found,
     ):
-        tell("running the source with transformers")
-        try:
-            ask(
-                "reference:write_results",
-                source=str(source),
-                folder=expected,
-                load_dtype=load_dtype,
-                adapters=[str(adapter) for adapter in adapters],
-                **request,
-            )
-        except VerificationError as error:
-            raise VerificationError(
-                f"{source}: its {kind.results} cannot be compared: {error}; verify with level load instead"
-            ) from error
+        expected = of_source.folder(**request, batch_size=batch_size, threads=many, tell=tell)
         tell(f"comparing the directory's {kind.results} with the source's")
         try:
             figures = ask(
                 "transformers_trial:compare",
                 source=str(path),
+                tokenizer=str(tokenizer),
                 folder=found,
                 source_folder=expected,
+                batch_size=batch_size,
+                threads=many,
+                trust_remote_code=trust_remote_code,
                 load_dtype=None,
                 **request,
             )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from converter.outputs import nbytes_of
 from converter.verification.embedding_thresholds import EmbeddingThresholds
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS, Kind
+from converter.verification.source_results import SourceResults
 from converter.verification.thresholds import Thresholds, thresholds_for
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def verify(
     trust_remote_code: bool = False,
     load_dtype: str | None = None,
     adapters: Sequence[Path] = (),
+    results: SourceResults | None = None,
     proof: TokenizerProof | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
@@ -97,6 +99,7 @@ def verify(
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: ``f16`` or ``bf16`` where the source's weights were rounded to that type first.
         adapters: directories of LoRA adapters that the source is run with.
+        results: what the source computed already, for other outputs of it; by default it is run anew.
         proof: of the vocabulary before it was written; the file is held against the same answers of the source. None:
             the source is asked anew.
         progress: called with what comes next.
@@ -138,27 +141,12 @@ def verify(
         raise VerificationError(
             f"{source}: a GGUF source cannot be run by transformers; verify with level load instead"
         )
-    with tempfile.TemporaryDirectory(prefix="results-") as folder:
-        tell("running the source with transformers")
-        try:
-            ask(
-                "reference:write_results",
-                kind=loaded["kind"],
-                source=str(source),
-                tokenizer=str(tokenizer),
-                folder=folder,
-                context_length=loaded["context_length"],
-                row_length=loaded["row_length"],
-                batch_size=batch_size,
-                threads=many,
-                trust_remote_code=trust_remote_code,
-                load_dtype=load_dtype,
-                adapters=[str(adapter) for adapter in adapters],
-            )
-        except VerificationError as error:
-            raise VerificationError(
-                f"{source}: its {kind.results} cannot be compared: {error}; verify with level load instead"
-            ) from error
+    anew = SourceResults(
+        source, tokenizer, adapters=adapters, load_dtype=load_dtype, trust_remote_code=trust_remote_code
+    )
+    with nullcontext(results) if results else anew as of_source:
+        sizes = loaded["context_length"], loaded["row_length"]
+        folder = of_source.folder(loaded["kind"], *sizes, batch_size=batch_size, threads=many, tell=tell)
         tell(f"comparing the file's {kind.results} with the source's")
         try:
             figures = ask("trial:compare", path=str(path), folder=folder, threads=many)

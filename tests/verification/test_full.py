@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from checkpoint_builder import write_model
 
 from converter import convert
 from converter.errors import VerificationError
+from converter.pipeline import convert_together
+from converter.request import Request
 from converter.verification import THRESHOLDS, Verification, verify
 from converter.verification.passage import PASSAGE
 from converter.verification.reference import REFERENCES, load_source
@@ -138,3 +141,27 @@ def test_source_of_another_size_is_a_refusal(files: Callable[[str], Path], check
         f"{other}: its predictions cannot be compared: the source predicts 640 tokens but the file 512; "
         "verify with level load instead"
     )
+
+
+def test_source_is_run_once_for_all_outputs_of_a_batch(
+    checkpoint: Path, tmp_path: Path, faithful: Verification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GGUF and a directory of the same numbers among them; the figures are those of a single conversion."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    steps: list[str] = []
+    outcomes = convert_together(
+        [
+            Request(checkpoint, "q8_0", tmp_path / "a.gguf", verify="full"),
+            Request(checkpoint, "q4_0", tmp_path / "b.gguf", verify="full"),
+            Request(checkpoint, "q8_0", tmp_path / "c", verify="full", output_format="safetensors"),
+        ],
+        progress=lambda step: steps.append(step.item),
+    )
+    verifications = [outcome.verification for outcome in outcomes]
+    assert [found.passed for found in verifications] == [True] * 3
+    assert steps.count("running the source with transformers") == 1
+    assert verifications[0].mean_kl == pytest.approx(faithful.mean_kl, rel=1e-6)
+    assert verifications[1].mean_kl > 2 * verifications[0].mean_kl
+    assert len({found.source_perplexity for found in verifications}) == 1
+    assert list((tmp_path / "scratch").iterdir()) == []
