@@ -109,10 +109,10 @@ def execute(jobs: Sequence[Job], sources: Mapping[str, SourceTensor], *, threads
                     number, tile, job = shared.done.popleft()
                     report(progress, job, tile)
                     job.unrecorded.append(number)
-                if time.monotonic() >= flush_at:
-                    for each in jobs:
-                        each.flush()
-                    flush_at = time.monotonic() + FLUSH_SECONDS
+                    if time.monotonic() >= flush_at:
+                        for each in jobs:
+                            each.flush()
+                        flush_at = time.monotonic() + FLUSH_SECONDS
         finally:
             shared.stop.set()
     for job in jobs:
