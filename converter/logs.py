@@ -28,12 +28,9 @@ import datetime
 import json as json_format
 import logging
 import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from converter.errors import ConversionError
 
 if TYPE_CHECKING:
     from converter import Progress, Result
@@ -93,18 +90,6 @@ def event(name: str, message: str, **fields: Any) -> None:
         fields: JSON-serialisable; paths become strings.
     """
     _EVENTS.log(LEVELS.get(name, logging.INFO), "%s", message, extra={"event": name, "fields": fields})
-
-
-@contextlib.contextmanager
-def failures_as_events(*, json: bool) -> Iterator[None]:
-    """Tell a refusal as an event and exit with its code, where logs are JSON; otherwise leave it to the caller."""
-    try:
-        yield
-    except ConversionError as error:
-        if not json:
-            raise
-        event("failed", str(error), error=type(error).__name__, exit_code=error.exit_code)
-        raise SystemExit(error.exit_code) from error
 
 
 class ProgressLog:

@@ -147,3 +147,27 @@ def test_a_conversion_for_machines(lines: Lines, tmp_path: Path) -> None:
     refused = command_line.convert(*arguments, "--no-catalogue")
     (*_, failed) = [json.loads(line) for line in refused.err.splitlines()]
     assert (refused.code, failed["event"], failed["error"], failed["exit_code"]) == (1, "failed", "OutputError", 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--model", SAMPLE], "UsageError"),
+        (["--model", SAMPLE, "--method", "q4_0", "--thread", 2], "NoSuchOption"),
+        (["batch", "missing.yaml"], "UsageError"),
+    ],
+)
+def test_wrong_usage_for_machines(lines: Lines, arguments: list[object], error: str) -> None:
+    outcome = command_line.convert("--log-json", *arguments)
+    (failed,) = [json.loads(line) for line in outcome.err.splitlines()]
+    assert (outcome.code, failed["event"], failed["error"], failed["exit_code"]) == (2, "failed", error, 2)
+
+
+def test_an_interruption_for_machines(lines: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("converter.pipeline.convert", interrupted)
+    outcome = command_line.convert("--log-json", "--model", SAMPLE, "--method", "q4_0", "--output", tmp_path / "o.gguf")
+    failed = json.loads(outcome.err.splitlines()[-1])
+    assert (outcome.code, failed["event"], failed["error"], failed["exit_code"]) == (130, "failed", "Interrupted", 130)

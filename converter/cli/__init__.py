@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from converter.cli.failures import told
 from converter.cli.group import ConvertGroup
 from converter.cli.parameters import ByteSize
 from converter.errors import ConversionError
@@ -104,29 +105,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     # Nothing here multiplies large matrices with numpy; its idle threads would only spin when they start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    verbose = any(argument in ("--verbose", "-v") for argument in sys.argv[1:])
+    arguments = sys.argv[1:]
+    verbose, json = "--verbose" in arguments or "-v" in arguments, "--log-json" in arguments
     try:
-        code = cli.main(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except click.Abort as error:
-        # Click turns KeyboardInterrupt into this, after ending the line that a bar may have left open.
-        click.echo("convert: interrupted; run the same command again to go on", err=True)
-        code = 143 if error.__cause__ is not None and error.__cause__.args == ("terminated",) else 130
+        code = cli.main(prog_name="convert", standalone_mode=False)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
-    except ConversionError as error:
-        if verbose:
+    except (click.ClickException, click.Abort, ConversionError, OSError) as error:
+        if verbose and not json and isinstance(error, ConversionError | OSError):
             raise
-        click.echo(f"convert: error: {error}", err=True)
-        code = error.exit_code
-    except OSError as error:
-        if verbose:
-            raise
-        click.echo(f"convert: error: {error.filename or 'input or output'}: {error.strerror or error}", err=True)
-        code = 1
+        code = told(error, json=json)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -46,25 +46,24 @@ def batch(
     Each model is read once for all its methods. What fails doesn't stop the rest; the exit code is 1 then. A batch that
     was interrupted goes on with --resume.
     """
-    from converter.logs import configure_logs, failures_as_events
+    from converter.logs import configure_logs
 
     above = context.parent.params if context.parent is not None else {}
     quiet, log_json = quiet or above.get("quiet", False), log_json or above.get("log_json", False)
     verbose = verbose or above.get("verbose", False)
     configure_logs(json=log_json, verbose=verbose, quiet=quiet, unattended=True)
-    with failures_as_events(json=log_json):
-        if dry_run:
-            print_jobs(read_jobs(file, overwrite=overwrite, force=force)[1])
-            return
-        failed = carry_out(
-            file,
-            resume=resume,
-            at_a_time=at_a_time,
-            threads=threads,
-            said={"overwrite": overwrite, "force": force},
-            steps=verbose or log_json,
-            table=not quiet,
-        )
+    if dry_run:
+        print_jobs(read_jobs(file, overwrite=overwrite, force=force)[1])
+        return
+    failed = carry_out(
+        file,
+        resume=resume,
+        at_a_time=at_a_time,
+        threads=threads,
+        said={"overwrite": overwrite, "force": force},
+        steps=verbose or log_json,
+        table=not quiet,
+    )
     context.exit(1 if failed else 0)
 
 

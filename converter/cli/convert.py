@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 def run(**options: Any) -> None:
     """Convert as the options and the configuration file say, and print what was made."""
-    from converter.logs import ProgressLog, configure_logs, event, failures_as_events, log_result
+    from converter.logs import ProgressLog, configure_logs, event, log_result
 
     quiet, as_json = options["quiet"], options["log_json"]
     configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
     bar = Bar(hidden=quiet or as_json)
-    with failures_as_events(json=as_json), contextlib.closing(bar):
+    with contextlib.closing(bar):
         settings, verbose = merge(options)
         configure_logs(json=as_json, verbose=verbose, quiet=quiet)
         if as_json:
