@@ -65,7 +65,8 @@ def test_an_unchanged_file_is_not_read_again(model: Path, tmp_path: Path) -> Non
 
 
 def test_what_a_directory_consists_of(model: Path) -> None:
-    for name in (".hidden", "out.gguf", "out.gguf.part", "catalogue.sqlite", "out.gguf.rejected"):
+    further = ("pytorch_model.bin", "tf_model.h5", "consolidated.00.pth")  # the same weights once more
+    for name in (".hidden", "out.gguf", "out.gguf.part", "catalogue.sqlite", "out.gguf.rejected", *further):
         (model / name).write_text("x")
     (model / "folder").mkdir()
     (model / "folder" / "file").write_text("x")

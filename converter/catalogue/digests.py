@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Bytes read at a time; a cancelled hashing stops after these.
 CHUNK = 1 << 20
+#: Ends of names of files with weights, of which a directory may hold the same in several formats.
+WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot")
 #: Ends of names that a conversion leaves in a directory, which are never part of a source.
 MADE_HERE = (".gguf", ".part", ".journal", ".rejected", ".sqlite", ".sqlite-journal", ".lock")
 
@@ -151,15 +153,24 @@ def content_of(named: Iterable[tuple[str, str]]) -> str:
 def input_files(path: Path) -> tuple[Path, ...]:
     """The files that a source, a tokenizer or an adapter consists of: the file itself, or those of the directory.
 
-    Hidden files, and files as a conversion makes them, do not count.
+    Hidden files, files as a conversion makes them, and weights that are not read because another set of them counts,
+    are none of these.
     """
+    from converter.checkpoints.files import Files
+    from converter.checkpoints.shards import find_weights
+
     if not path.is_dir():
         return (path,)
-    return tuple(
+    files = [
         entry
         for entry in sorted(path.iterdir())
         if entry.is_file() and not entry.name.startswith(".") and not entry.name.endswith(MADE_HERE)
-    )
+    ]
+    try:
+        read = find_weights(Files.of(path, {})).names
+    except ConversionError:
+        return tuple(files)
+    return tuple(file for file in files if file.name in read or not file.name.endswith(WEIGHTS))
 
 
 def output_files(path: Path) -> tuple[Path, ...]:
