@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from converter.architectures.family import Family
@@ -27,7 +27,15 @@ class Mamba(Family):
         "use_conv_bias": True,
         "tie_word_embeddings": True,
     }
-    #: RMS norms without weights on what the state's inputs are made of.
+    #: config.json's names of a mixer's sizes and of its convolution's bias.
+    fields: ClassVar[Mapping[str, str]] = {
+        "expansion": "expand",
+        "state": "state_size",
+        "rank": "time_step_rank",
+        "taps": "conv_kernel",
+        "bias": "use_conv_bias",
+    }
+    #: RMS norms on what the state's inputs are made of.
     norms_inputs: ClassVar[bool] = False
 
     @property
@@ -36,18 +44,23 @@ class Mamba(Family):
 
     @property
     def inner(self) -> int:
-        """Elements of a mixer's hidden state, ``expand`` times hidden_size."""
-        return int(self.config.number("expand") * self.embedding_length)
+        """Elements of a mixer's hidden state, its expansion times hidden_size."""
+        return int(self.config.number(self.fields["expansion"]) * self.embedding_length)
 
     @property
     def state(self) -> int:
-        return self.config.integer("state_size")
+        return self.config.integer(self.fields["state"])
+
+    @property
+    def taps(self) -> int:
+        return self.config.integer(self.fields["taps"])
 
     @property
     def time_step_rank(self) -> int:
         """Rank of the time step's projection; ``auto`` is a sixteenth of hidden_size, rounded up."""
-        automatic = self.config.get("time_step_rank") == "auto"
-        return -(-self.embedding_length // 16) if automatic else self.config.integer("time_step_rank")
+        field = self.fields["rank"]
+        automatic = self.config.get(field) == "auto"
+        return -(-self.embedding_length // 16) if automatic else self.config.integer(field)
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
@@ -65,9 +78,9 @@ class Mamba(Family):
 
     def mixer_key_values(self) -> list[KeyValue]:
         # llama.cpp runs no other expansion.
-        self.config.one_of("expand", 2)
+        self.config.one_of(self.fields["expansion"], 2)
         return [
-            uint32(f"{self.arch}.ssm.conv_kernel", self.config.integer("conv_kernel")),
+            uint32(f"{self.arch}.ssm.conv_kernel", self.taps),
             uint32(f"{self.arch}.ssm.inner_size", self.inner),
             uint32(f"{self.arch}.ssm.state_size", self.state),
             uint32(f"{self.arch}.ssm.time_step_rank", self.time_step_rank),
@@ -88,8 +101,8 @@ class Mamba(Family):
     def mixer(self, target: str, source: str) -> Iterator[TargetTensor]:
         inner, state, rank = self.inner, self.state, self.time_step_rank
         yield self.tensor(f"{target}.ssm_in.weight", f"{source}.in_proj.weight", (2 * inner, self.embedding_length))
-        taps = self.config.integer("conv_kernel")
-        yield from convolution(self, target, source, (inner, taps), bias=self.config.flag("use_conv_bias"))
+        bias = self.config.flag(self.fields["bias"])
+        yield from convolution(self, target, source, (inner, self.taps), bias=bias)
         yield self.tensor(f"{target}.ssm_x.weight", f"{source}.x_proj.weight", (rank + 2 * state, inner))
         yield from self.linear(f"{target}.ssm_dt", f"{source}.dt_proj", (inner, rank), bias=True)
         decay = Operation("negated exponential")
@@ -99,7 +112,7 @@ class Mamba(Family):
 
 
 class FalconMamba(Mamba):
-    """Falcon-Mamba: Mamba with norms on the time step and on the state's input and output."""
+    """Falcon-Mamba: Mamba with norms, which have no weights, on the time step and on the state's input and output."""
 
     classes = ("FalconMambaForCausalLM",)
     defaults: ClassVar = {**Mamba.defaults, "mixer_rms_eps": 1e-6}

@@ -1,0 +1,65 @@
+"""What llama.cpp cannot run of Jamba and AFMoE is refused; their defaults are transformers'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_builder import write_model
+
+from converter import convert
+from converter.architectures import FAMILIES
+from converter.errors import ArchitectureError
+
+#: Variation, changes of its config.json, what the message must say.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("jamba", {"mamba_expand": 3}, "'mamba_expand' is 3, but llama.cpp runs this family only with 2"),
+    ("jamba", {"mamba_proj_bias": True}, "'mamba_proj_bias' is True"),
+    ("jamba", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("jamba", {"attn_layer_offset": 3}, "'attn_layer_offset' is 3, less than 'attn_layer_period' 3 expected"),
+    ("jamba", {"expert_layer_offset": 2}, "'expert_layer_offset' is 2, less than 'expert_layer_period' 2 expected"),
+    ("jamba", {"attn_layer_period": 8, "attn_layer_offset": 7}, "'attn_layer_period' is 8 .* 0 of 5 layers"),
+    ("jamba", {"attn_layer_period": 1, "attn_layer_offset": 0}, "'attn_layer_period' is 1 .* 5 of 5 layers"),
+    ("jamba", {"head_dim": 32}, "'head_dim' is 32"),
+    ("jamba", {"num_attention_heads": 3}, "hidden_size 256 is not a multiple of num_attention_heads 3"),
+    ("jamba", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
+    ("jamba", {"num_experts_per_tok": 5}, "'num_experts_per_tok' is 5, but 'num_experts' is only 4"),
+    ("jamba", {"mamba_dt_rank": "half"}, "'mamba_dt_rank' is 'half', an integer of at least 1 expected"),
+    ("jamba", {"mamba_d_conv": 0}, "'mamba_d_conv' is 0"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint of each variation that is refused after a change of its config.json."""
+    names = dict.fromkeys(name for name, _, _ in REFUSED)
+    return {name: write_model(tmp_path_factory.mktemp(name), name) for name in names}
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_refused(
+    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for path in checkpoints[name].iterdir():
+        (model / path.name).symlink_to(path)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").unlink()
+    (model / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(ArchitectureError, match=message) as refusal:
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out.gguf").exists()
+
+
+@pytest.mark.parametrize(("name", "config"), [("JambaForCausalLM", "JambaConfig")])
+def test_defaults(name: str, config: str) -> None:
+    """Of what config.json leaves out; "auto" stands for what transformers works out on the spot."""
+    import transformers
+
+    given = vars(getattr(transformers, config)())
+    ours = {field: value for field, value in FAMILIES[name].defaults.items() if value != "auto"}
+    assert ours == {field: given[field] for field in ours}
