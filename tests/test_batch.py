@@ -195,7 +195,7 @@ def test_a_refusal_for_machines(here: Path) -> None:
     outcome = convert("batch", "none.yaml", "--log-json")
     (event,) = [json.loads(line) for line in outcome.err.splitlines()]
     assert (outcome.code, event["event"], event["error"], event["exit_code"]) == (2, "failed", "UsageError", 2)
-    assert event["message"].startswith("none.yaml: cannot be read: ")
+    assert event["message"].startswith("none.yaml: cannot be read: No such file")
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_refusal_for_machines(here: Path) -> None:
 def test_files_that_are_no_batch(here: Path, text: str, message: str) -> None:
     Path("batch.yaml").write_text(text)
     assert refusal("batch", "batch.yaml", code=2).startswith(f"batch.yaml: {message}")
-    assert refusal("batch", "none.yaml", code=2).startswith("none.yaml: cannot be read: ")
+    assert refusal("batch", "none.yaml", code=2).startswith("none.yaml: cannot be read: No such file")
 
 
 def test_two_batches_do_not_fight(here: Path) -> None:

@@ -180,4 +180,7 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, expected: st
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    assert refusal("--config", tmp_path / "no.yaml", code=2).startswith(f"{tmp_path}/no.yaml: cannot be read: ")
+    missing = tmp_path / "no.yaml"
+    assert refusal("--config", missing, code=2).startswith(f"{missing}: cannot be read: No such file")
+    (tmp_path / "latin.yaml").write_bytes("model: é".encode("latin-1"))
+    assert "is not UTF-8 text (" in refusal("--config", tmp_path / "latin.yaml", code=2)
