@@ -61,8 +61,12 @@ class SigmoidExperts(Llama):
             uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
             uint32(f"{arch}.expert_shared_count", config.integer(self.shared_field)),
             uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
-            *sigmoid_choice(config, arch, self.expert_counts[0]),
+            *self.choice(),
         ]
+
+    def choice(self) -> list[KeyValue]:
+        """How experts are weighed and chosen."""
+        return sigmoid_choice(self.config, self.arch, self.expert_counts[0])
 
     def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
         if int(target.split(".")[1]) < self.dense_layers:
@@ -73,9 +77,13 @@ class SigmoidExperts(Llama):
             self.embedding_length,
             self.config.integer("moe_intermediate_size"),
         )
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        own = f"{source}.e_score_correction_bias"
-        bias = own if own in self.sources else f"{source}.gate.e_score_correction_bias"
+        gate, bias = self.router(source)
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", gate, (experts, width))
         yield self.tensor(f"{target}.exp_probs_b.bias", bias, (experts,))
         yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
         yield from shared_expert(self, target, f"{source}.shared_experts", (self.shared_length, width))
+
+    def router(self, source: str) -> tuple[str, str]:
+        """Sources of the experts' scores and of the bias that only their choice sees."""
+        own = f"{source}.e_score_correction_bias"
+        return f"{source}.gate.weight", own if own in self.sources else f"{source}.gate.e_score_correction_bias"

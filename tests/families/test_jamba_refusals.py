@@ -13,6 +13,15 @@ from converter import convert
 from converter.architectures import FAMILIES
 from converter.errors import ArchitectureError
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
 #: Variation, changes of its config.json, what the message must say.
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("jamba", {"mamba_expand": 3}, "'mamba_expand' is 3, but llama.cpp runs this family only with 2"),
@@ -28,6 +37,22 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("jamba", {"num_experts_per_tok": 5}, "'num_experts_per_tok' is 5, but 'num_experts' is only 4"),
     ("jamba", {"mamba_dt_rank": "half"}, "'mamba_dt_rank' is 'half', an integer of at least 1 expected"),
     ("jamba", {"mamba_d_conv": 0}, "'mamba_d_conv' is 0"),
+    ("afmoe", {"mup_enabled": False}, "'mup_enabled' is False, but llama.cpp runs this family only with True"),
+    ("afmoe", {"mup_enabled": None}, "'mup_enabled' is False"),
+    ("afmoe", {"attention_bias": True}, "'attention_bias' is True"),
+    ("afmoe", {"sliding_window": None}, "'sliding_window' is None"),
+    ("afmoe", {"layer_types": ["full_attention"] * 5}, r"'layer_types' is \['full_attention', .* multiple of 4"),
+    ("afmoe", {"layer_types": ["full_attention"]}, "'layer_types' is .* a list of 5"),
+    ("afmoe", {"layer_types": None, "global_attn_every_n_layers": 2}, "'global_attn_every_n_layers' is 2"),
+    ("afmoe", {"score_func": "softmax"}, "'score_func' is 'softmax'"),
+    ("afmoe", {"route_norm": False}, "'route_norm' is False"),
+    ("afmoe", {"n_group": 2}, "'n_group' is 2"),
+    ("afmoe", {"num_expert_groups": 2}, "'num_expert_groups' is 2"),
+    ("afmoe", {"route_scale": 0}, "'route_scale' is 0.0, a positive number expected"),
+    ("afmoe", {"num_shared_experts": 0}, "'num_shared_experts' is 0"),
+    ("afmoe", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'num_experts' is only 8"),
+    ("afmoe", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("afmoe", {"rope_parameters": LLAMA3}, "rope scaling 'llama3' with these parameters needs frequency factors"),
 ]
 
 
@@ -55,7 +80,7 @@ def test_refused(
     assert not (tmp_path / "out.gguf").exists()
 
 
-@pytest.mark.parametrize(("name", "config"), [("JambaForCausalLM", "JambaConfig")])
+@pytest.mark.parametrize(("name", "config"), [("JambaForCausalLM", "JambaConfig"), ("AfmoeForCausalLM", "AfmoeConfig")])
 def test_defaults(name: str, config: str) -> None:
     """Of what config.json leaves out; "auto" stands for what transformers works out on the spot."""
     import transformers
