@@ -33,6 +33,10 @@ class Llama(Family):
     #: llama.cpp takes no embedding for an output matrix in this arch, so a tied one is written twice.
     needs_output: ClassVar[bool] = False
 
+    #: How the checkpoint's names of the decoder's tensors begin, and its name of the output matrix.
+    decoder: str = "model."
+    head_name: str = "lm_head"
+
     @property
     def embedding_length(self) -> int:
         return self.config.integer("hidden_size")
@@ -134,10 +138,10 @@ class Llama(Family):
     def tensors(self) -> Iterator[TargetTensor]:
         width = self.embedding_length
         yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
+        yield self.tensor("token_embd.weight", f"{self.decoder}embed_tokens.weight", (self.vocab_size, width))
         for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"model.layers.{index}")
-        yield self.tensor("output_norm.weight", "model.norm.weight", (width,))
+            yield from self.block(f"blk.{index}", f"{self.decoder}layers.{index}")
+        yield self.tensor("output_norm.weight", f"{self.decoder}norm.weight", (width,))
         yield from self.output_matrix((self.vocab_size, width))
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
@@ -154,10 +158,10 @@ class Llama(Family):
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
-        if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
-            yield self.tensor("output.weight", "lm_head.weight", shape)
+        if not self.config.flag("tie_word_embeddings") or f"{self.head_name}.weight" in self.sources:
+            yield self.tensor("output.weight", f"{self.head_name}.weight", shape)
         elif self.needs_output:
-            yield self.tensor("output.weight", "model.embed_tokens.weight", shape)
+            yield self.tensor("output.weight", f"{self.decoder}embed_tokens.weight", shape)
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (self.embedding_length,))
