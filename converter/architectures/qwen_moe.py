@@ -47,7 +47,8 @@ class Qwen2Moe(Qwen2):
     def expert_counts(self) -> tuple[int, int]:
         return expert_counts(self.config, self.count_field, "num_experts_per_tok")
 
-    def key_values(self) -> list[KeyValue]:
+    def check_experts(self) -> None:
+        """Refuse what llama.cpp does not run of how experts are weighed and which layers have them."""
         config = self.config
         config.one_of("norm_topk_prob", self.normalizes)
         config.one_of("decoder_sparse_step", 1)
@@ -56,6 +57,10 @@ class Qwen2Moe(Qwen2):
                 f"config.json: 'mlp_only_layers' is {config.get('mlp_only_layers')!r}, but llama.cpp runs this family "
                 "only with experts in every layer"
             )
+
+    def key_values(self) -> list[KeyValue]:
+        config = self.config
+        self.check_experts()
         return [
             *super().key_values(),
             *expert_key_values(self.arch, self.expert_counts),

@@ -61,13 +61,17 @@ def rotary_pairs(heads: int, head_dim: int) -> RowMap:
 class Operation:
     """An operation on float32 rows, by name: one of those in ``OPERATIONS``, with its operand if it has one.
 
-    It sees some rows of a tensor at a time, each of them whole.
+    It sees some rows of a tensor at a time, each of them whole. "reordered" gives the elements of each row in the order
+    of ``columns``, a selection of a row's elements as :class:`RowMap` is one of a tensor's rows.
     """
 
     name: str
     operand: float = 0.0
+    columns: RowMap | None = None
 
     def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.columns is not None:
+            return np.take(values, self.columns.source_rows(0, self.columns.rows), axis=-1)
         return OPERATIONS[self.name](values, np.float32(self.operand))
 
 
