@@ -15,7 +15,7 @@ from converter.metadata import KeyValue, array, float32, uint32
 
 
 class Jamba(Mamba):
-    """Jamba 1 to 2, Mini, Large and Reasoning 3B; no layer rotates its heads."""
+    """Jamba of any size; no layer rotates its heads."""
 
     classes = ("JambaForCausalLM",)
     arch = "jamba"

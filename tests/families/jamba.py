@@ -22,7 +22,7 @@ VARIATIONS = [
         | {"expert_layer_period": 1, "expert_layer_offset": 0},
         rewrite=fused,
     ),
-    # Jamba Reasoning 3B has one expert only, which is a plain feed-forward.
+    # With one expert only, transformers builds plain feed-forwards.
     Variation(
         "jamba-dense-tied",
         "JambaConfig",
