@@ -127,15 +127,15 @@ class Rope:
         """Frequencies whose wavelength is short against the original context stay, long ones are divided by
         ``factor``, those between are interpolated (transformers, ``_compute_llama3_parameters``)."""
         factor, low, high = self.number("factor"), self.number("low_freq_factor"), self.number("high_freq_factor")
-        if high <= low:
-            raise ArchitectureError(f"config.json: rope high_freq_factor {high} is not above low_freq_factor {low}")
+        if high < low:
+            raise ArchitectureError(f"config.json: rope high_freq_factor {high} is below low_freq_factor {low}")
         original = self.original_context_length
         factors = []
         for index in range(0, head_dim, 2):
             wavelength = 2 * math.pi * self.theta ** (index / head_dim)
             if wavelength < original / high:
                 factors.append(1.0)
-            elif wavelength > original / low:
+            elif wavelength > original / low or high == low:
                 factors.append(factor)
             else:
                 smooth = (original / wavelength - low) / (high - low)
