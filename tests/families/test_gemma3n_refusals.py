@@ -1,0 +1,121 @@
+"""What llama.cpp cannot run of Gemma 3n is refused; its defaults are transformers'."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_builder import write_model
+
+from converter import convert
+from converter.architectures import FAMILIES
+from converter.errors import ArchitectureError, CheckpointError
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+#: Layers up to the first that share keys and values.
+UNSHARED = ([SLIDING] * 4 + [FULL]) * 4
+
+#: Variation, changes of its config.json, what the message must say.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("gemma3n-short", {"altup_num_inputs": 3}, "'altup_num_inputs' is 3, but llama.cpp runs this family only with 4"),
+    ("gemma3n-short", {"altup_active_idx": 1}, "'altup_active_idx' is 1"),
+    ("gemma3n-short", {"altup_correct_scale": False}, "'altup_correct_scale' is False"),
+    ("gemma3n-short", {"laurel_rank": 32}, "'laurel_rank' is 32, but llama.cpp runs this family only with 64"),
+    ("gemma3n-short", {"hidden_size_per_layer_input": 128}, "'hidden_size_per_layer_input' is 128"),
+    ("gemma3n-short", {"final_logit_softcapping": 20.0}, "'final_logit_softcapping' is 20.0"),
+    ("gemma3n-short", {"final_logit_softcapping": None}, "'final_logit_softcapping' is None"),
+    ("gemma3n-short", {"hidden_activation": "gelu"}, "'hidden_activation' is 'gelu'"),
+    ("gemma3n-short", {"attention_bias": True}, "'attention_bias' is True"),
+    ("gemma3n-short", {"use_bidirectional_attention": True}, "'use_bidirectional_attention' is True"),
+    ("gemma3n-short", {"layer_types": [FULL] * 6}, "'layer_types' has 'full_attention' for all layers"),
+    ("gemma3n-short", {"num_kv_shared_layers": 1}, "'num_kv_shared_layers' is 1, .* gemma3n of 6 layers only with 0"),
+    ("gemma3n-short", {"intermediate_size": [4096] * 5 + [2048]}, r"'intermediate_size' is \[4096, .* one length"),
+    ("gemma3n-short", {"intermediate_size": [4096]}, r"'intermediate_size' is \[4096\], .* all 6 layers"),
+    ("gemma3n-short", {"intermediate_size": ["4096"] * 6}, "'intermediate_size' is"),
+    # transformers' default: none of so few layers is sparse.
+    ("gemma3n-short", {"activation_sparsity_pattern": None}, r"'activation_sparsity_pattern' is \[0.0, 0.0, "),
+    ("gemma3n-short", {"activation_sparsity_pattern": [0.9] * 6}, r"'activation_sparsity_pattern' is \[0.9, "),
+    ("gemma3n-short", {"activation_sparsity_pattern": []}, r"'activation_sparsity_pattern' is \[\], "),
+    ("gemma3n-short", {"activation_sparsity_pattern": 0.95}, "'activation_sparsity_pattern' is 0.95, "),
+    (
+        "gemma3n-shared",
+        {"num_kv_shared_layers": 3},
+        "'num_kv_shared_layers' is 3, .* 22 layers only with 2: the first 20",
+    ),
+    ("gemma3n-shared", {"activation_sparsity_pattern": [0.95] * 22}, r"'activation_sparsity_pattern' is \[0.95, "),
+    (
+        "gemma3n-shared",
+        {"layer_types": [*UNSHARED[:18], FULL, FULL, SLIDING, FULL]},
+        "'layer_types' has 'sliding_attention' behind layer 19, .* only where layer 18 is the last of the kind",
+    ),
+    (
+        "gemma3n-shared",
+        {"layer_types": [SLIDING] * 20 + [FULL, FULL]},
+        "'layer_types' has 'full_attention' behind layer 19, .* only where layer 19 is the last of the kind",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One checkpoint of each variation that is refused after a change of its config.json."""
+    names = ("gemma3n-short", "gemma3n-shared", "gemma3n-multimodal")
+    return {name: write_model(tmp_path_factory.mktemp(name), name) for name in names}
+
+
+def changed(checkpoint: Path, directory: Path, changes: dict[str, Any]) -> Path:
+    """The checkpoint with other fields in its config.json."""
+    directory.mkdir()
+    for path in checkpoint.iterdir():
+        (directory / path.name).symlink_to(path)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (directory / "config.json").unlink()
+    (directory / "config.json").write_text(json.dumps({**config, **changes}))
+    return directory
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_refused(
+    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = changed(checkpoints[name], tmp_path / "model", changes)
+    with pytest.raises(ArchitectureError, match=message) as refusal:
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_no_text_config(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = changed(checkpoints["gemma3n-multimodal"], tmp_path / "model", {"text_config": None})
+    with pytest.raises(ArchitectureError, match="'text_config' is None"):
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+
+
+def test_missing_keys_of_a_layer_that_computes_them(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Only layers behind the twentieth may come without keys of their own."""
+    from safetensors.torch import load_file, save_file
+
+    model = changed(checkpoints["gemma3n-shared"], tmp_path / "model", {})
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.layers.19.self_attn.k_proj.weight"]
+    (model / "model.safetensors").unlink()
+    save_file(tensors, model / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"missing tensor model\.layers\.19\.self_attn\.k_proj\.weight"):
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+
+
+def test_multimodal_warning(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    result = convert(checkpoints["gemma3n-multimodal"], "f32", tmp_path / "out.gguf", verify="none")
+    assert "the checkpoint's vision and audio towers are left out: the file reads text only" in result.warnings
+
+
+def test_defaults() -> None:
+    """Of what config.json leaves out; the one length that transformers repeats for each layer."""
+    import transformers
+
+    given = vars(transformers.Gemma3nTextConfig())
+    ours = dict(FAMILIES["Gemma3nForCausalLM"].defaults)
+    ours["intermediate_size"] = [ours["intermediate_size"]] * ours["num_hidden_layers"]
+    assert ours == {field: given[field] for field in ours}
