@@ -111,7 +111,10 @@ def straight_part(target: TargetTensor, source: SourceTensor, piece: Piece, step
     rows = np.arange(source.rows) if piece.rows is None else piece.rows.source_rows(0, piece.rows.rows)
     inside = np.flatnonzero((rows >= step.first) & (rows < step.first + step.left.count))
     left = step.left.whole()[rows[inside] - step.first]
-    return Part((id(step),), inside, left, step.kept(step.right), step.scale * operand(target, piece))
+    right, scale, columns = step.kept(step.right), step.scale * operand(target, piece), None
+    if piece.operation is not None and (columns := piece.operation.columns) is not None:
+        right = piece.operation(right)
+    return Part((id(step), hash(columns)), inside, left, right, scale)
 
 
 def transposed_part(target: TargetTensor, source: SourceTensor, piece: Piece, step: LowRank) -> Part:
@@ -130,7 +133,7 @@ def transposed_part(target: TargetTensor, source: SourceTensor, piece: Piece, st
 
 def operand(target: TargetTensor, piece: Piece) -> float:
     """What a piece multiplies its source by."""
-    if piece.operation is None:
+    if piece.operation is None or piece.operation.columns is not None:
         return 1.0
     if piece.operation.name != "multiply":
         raise ArchitectureError(

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral-router": ("mixtral", {"target_modules": [], "target_parameters": ["mlp.gate.weight"]}),
     "mixtral-fused": ("mixtral-fused", {"target_modules": [], "target_parameters": STACKED}),
     "qwen2moe": ("qwen2moe", {"target_modules": ["up_proj", "shared_expert_gate"], "target_parameters": STACKED}),
+    "qwen3.5": ("qwen3.5", {"target_modules": ["in_proj_qkv", "in_proj_z", "in_proj_b", "out_proj", "o_proj"]}),
     "qwen3moe": ("qwen3moe", {"target_modules": ["o_proj"], "target_parameters": STACKED[1:]}),
 }
 
