@@ -120,6 +120,9 @@ class Family(ABC):
 #: Family of each class name in ``architectures``; filled as the modules of this package are imported.
 FAMILIES: dict[str, type[Family]] = {}
 
+#: Why llama.cpp computes something else than the model, for class names that it loads all the same; filled likewise.
+COMPUTED_OTHERWISE: dict[str, str] = {}
+
 
 def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:
     """Refuse a checkpoint with a tensor that nothing uses: half the model would be lost in silence.
@@ -141,7 +144,8 @@ def find_family(config: Mapping[str, Any]) -> type[Family]:
     """The family of a config.json.
 
     Raises:
-        ArchitectureError: no ``architectures``, or none of them is supported; the message lists those that are.
+        ArchitectureError: no ``architectures``, or none of them is supported; the message lists those that are, or
+            says why llama.cpp does not run this one as it is.
     """
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -151,6 +155,10 @@ def find_family(config: Mapping[str, Any]) -> type[Family]:
     for name in names:
         if name in FAMILIES:
             return FAMILIES[name]
+        if name in COMPUTED_OTHERWISE:
+            raise ArchitectureError(
+                f"config.json: architecture {name} cannot be represented: {COMPUTED_OTHERWISE[name]}"
+            )
     raise ArchitectureError(
         f"config.json: architecture {', '.join(names)} is not supported; supported: {', '.join(sorted(FAMILIES))}"
     )
