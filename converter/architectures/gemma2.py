@@ -55,11 +55,20 @@ class Gemma2(Gemma):
         return [*super().key_values(), *self.window_key_values(), *self.cap_key_values()]
 
     def window_key_values(self) -> list[KeyValue]:
+        self.check_windowed()
         prefix = f"{self.arch}.attention.sliding_window"
         return [
             uint32(prefix, self.config.integer("sliding_window")),
             array(f"{prefix}_pattern", self.windows, GGUFValueType.BOOL),
         ]
+
+    def check_windowed(self) -> None:
+        """Refuse a model without windows: llama.cpp ends its process over the cache for them."""
+        if not any(self.windows):
+            raise ArchitectureError(
+                f"config.json: 'layer_types' has 'full_attention' for all layers, but llama.cpp runs {self.arch} only "
+                "with a 'sliding_attention' among them"
+            )
 
     def cap_key_values(self) -> list[KeyValue]:
         names = ("attn_logit_softcapping", "final_logit_softcapping")

@@ -135,11 +135,7 @@ class Gemma3n(Gemma3):
         """Queries are never scaled, here and there."""
 
     def window_key_values(self) -> list[KeyValue]:
-        if not any(self.windows):
-            raise ArchitectureError(
-                f"config.json: 'layer_types' has 'full_attention' for all layers, but llama.cpp runs {self.arch} only "
-                "with a 'sliding_attention' among them"
-            )
+        self.check_windowed()
         return super().window_key_values()
 
     def cap_key_values(self) -> list[KeyValue]:

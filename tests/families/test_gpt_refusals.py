@@ -57,6 +57,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma", {"tie_word_embeddings": False}, "'tie_word_embeddings' is False"),
     ("gemma2", {"query_pre_attn_scalar": 144}, "'query_pre_attn_scalar' is 144, .* only with 32"),
     ("gemma2", {"layer_types": ["full_attention"]}, "'layer_types' is .* a list of 3"),
+    ("gemma2", {"layer_types": ["full_attention"] * 3}, "'layer_types' has 'full_attention' for all layers"),
     ("gemma3", {"query_pre_attn_scalar": 256}, "'query_pre_attn_scalar' is 256, .* only with 32"),
     ("gemma3", {"attn_logit_softcapping": 50.0}, "'attn_logit_softcapping' is 50.0"),
     (
