@@ -72,6 +72,20 @@ def test_one_scale_for_a_matrix_a_row_or_a_column(
         assert_reads(opened.tensors[NAME], weight.float() * spread)
 
 
+@pytest.mark.parametrize("inner", [64, 48])
+def test_experts_of_llama_4(quantized: Quantized, assert_reads: Callable[..., None], inner: int) -> None:
+    """transformers' FbgemmFp8Llama4TextExperts: input by output, one scale for each output, in two shapes."""
+    up, down = codes(3, 48, 2 * inner), codes(3, inner, 48)
+    up_scale, down_scale = scales(3, 1, 2 * inner), scales(3, 48, 1)
+    tensors = {
+        "experts.gate_up_proj": up, "experts.gate_up_proj_scale": up_scale,
+        "experts.down_proj": down, "experts.down_proj_scale": down_scale,
+    }  # fmt: skip
+    with quantized({"quant_method": "fbgemm_fp8"}, tensors) as opened:
+        assert_reads(opened.tensors["experts.gate_up_proj"], up.float() * up_scale)
+        assert_reads(opened.tensors["experts.down_proj"], down.float() * down_scale.transpose(1, 2))
+
+
 @pytest.mark.parametrize("dtype", [E4M3, E5M2], ids=str)
 def test_every_code(quantized: Quantized, dtype: torch.dtype) -> None:
     every = torch.arange(256, dtype=torch.uint8).view(dtype).reshape(16, 16)

@@ -28,7 +28,7 @@ def read_fp8(parts: Parts) -> None:
     Raises:
         CheckpointError: a scale or a weight is missing, or their shapes do not fit.
     """
-    sizes = _block_sizes(parts)
+    sizes, fbgemm = _block_sizes(parts), parts.settings.get("quant_method") == "fbgemm_fp8"
     drop_activation_scales(parts)
     for ending, weight_ending in _SCALES:
         for base in parts.bases(ending):
@@ -36,7 +36,9 @@ def read_fp8(parts: Parts) -> None:
             weight = parts.get(name)
             if ending == "_scale" and not name.endswith(".weight") and (weight is None or weight.dtype in _PLAIN):
                 continue  # a parameter of the model that happens to be called a scale
-            parts.give(take_scaled(parts, name, base + ending, None, sizes), name)
+            # transformers' FbgemmFp8Llama4TextExperts: (experts, inner, width) with scales (experts, width, 1)
+            across = fbgemm and weight is not None and len(weight.shape) == 3 and name.endswith(".down_proj")
+            parts.give(take_scaled(parts, name, base + ending, None, sizes, scales_transposed=across), name)
 
 
 _PLAIN = ("F32", "F16", "BF16", "F64")

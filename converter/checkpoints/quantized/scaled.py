@@ -71,7 +71,13 @@ def read_scales(tensor: SafetensorsTensor, start: int, stop: int, columns: slice
 
 
 def take_scaled(
-    parts: Parts, name: str, scale_name: str, zero_name: str | None, sizes: tuple[int, int] | None
+    parts: Parts,
+    name: str,
+    scale_name: str,
+    zero_name: str | None,
+    sizes: tuple[int, int] | None,
+    *,
+    scales_transposed: bool = False,
 ) -> ScaledTensor:
     """Take codes and scales by their names; the grid follows from their shapes.
 
@@ -81,12 +87,15 @@ def take_scaled(
         scale_name: the scales' name.
         zero_name: the zero points' name, for asymmetric codes.
         sizes: rows and columns of a block, where scales are for blocks.
+        scales_transposed: each matrix's one column of scales is for its columns.
 
     Raises:
         CheckpointError: a part is missing, or the scales' shape is no grid over the codes.
     """
     codes = parts.take(name, scale_name, CODES)
     scale = parts.take(scale_name, name, (*FLOATS, *EXPONENTS) if sizes else FLOATS)
+    if scales_transposed and scale.shape[-1:] == (1,):
+        scale = dataclasses.replace(scale, shape=(*scale.shape[:-2], 1, scale.shape[-2]))
     block = _block(codes.shape, padded := _padded(codes.shape, scale.shape), sizes)
     if block is None:
         of_blocks = f" and blocks of {sizes[0]} × {sizes[1]}" if sizes else ""
