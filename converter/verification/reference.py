@@ -30,7 +30,7 @@ class Reference:
     """How the source of one kind of model is run.
 
     Attributes:
-        classes: transformers' auto classes; the first that knows the model's configuration is taken.
+        classes: transformers' auto classes; the first that knows the model's configuration is taken, or the last.
         run: from a model and tokens (windows, window) to what is compared, (windows, window, row).
         row: what a row of that is, for the message about another length.
         longest: tokens of a window at most.
@@ -56,7 +56,12 @@ def answers(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 
 REFERENCES: Mapping[str, Reference] = {
-    "causal": Reference(("AutoModelForCausalLM",), lambda model, ids: model(ids).logits, "predicts {} tokens"),
+    "causal": Reference(
+        # The last is for code of the checkpoint's own, whose configuration no class knows.
+        ("AutoModelForCausalLM", "AutoModelForImageTextToText", "AutoModelForCausalLM"),
+        lambda model, ids: model(ids).logits,
+        "predicts {} tokens",
+    ),
     "encoder": Reference(
         ("AutoModelForTextEncoding", "AutoModel"),
         lambda model, ids: model(ids).last_hidden_state,

@@ -165,3 +165,12 @@ def test_source_is_run_once_for_all_outputs_of_a_batch(
     assert verifications[1].mean_kl > 2 * verifications[0].mean_kl
     assert len({found.source_perplexity for found in verifications}) == 1
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_text_part_of_a_multimodal_checkpoint(tmp_path: Path) -> None:
+    """No causal class of transformers knows its configuration; a GGUF and a directory of it."""
+    source = write_model(tmp_path / "source", "qwen25vl-published-untied")
+    file = convert(source, "f32", tmp_path / "file.gguf", verify="full").verification
+    directory = convert(source, "f32", tmp_path / "directory", verify="full", output_format="safetensors").verification
+    assert file.mean_kl < 1e-5
+    assert directory.mean_kl < 1e-9
