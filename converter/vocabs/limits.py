@@ -16,6 +16,7 @@ from typing import Any
 from converter.vocabs import structure
 from converter.vocabs.files import AddedToken, TokenizerFiles
 from converter.vocabs.model_proto import normalizer_model
+from converter.vocabs.special import special_tokens
 
 NO_BYTES = "llama.cpp spells no unknown character as bytes with this kind of vocabulary: it is the unknown token"
 
@@ -31,6 +32,10 @@ class Pipeline:
         model: the model's settings, without its tokens.
         before: applied to a text before everything else.
         name: the ``general.name`` llama.cpp sees.
+        shows_parts: the tokenizer is Gemma 4's (``structure.shows_parts``).
+        own_begin: the begin token that llama.cpp adds though the source does not; None where they agree.
+        begin: what every text begins with besides what the source adds, where anything is added.
+        as_text: added tokens that are matched no more.
     """
 
     normalizers: list[dict[str, Any]]
@@ -39,11 +44,20 @@ class Pipeline:
     model: dict[str, Any]
     before: Callable[[str], str] | None = None
     name: str = ""
+    own_begin: int | None = None
+    begin: tuple[int, ...] = ()
+    as_text: tuple[str, ...] = ()
+    shows_parts: bool = False
 
     @classmethod
     def of(cls, files: TokenizerFiles, name: str) -> Pipeline:
         parts = structure.normalizers(files.tokenizer), structure.pre_tokenizers(files.tokenizer)
-        return cls(*parts, list(files.added_tokens), dict(files.tokenizer.get("model") or {}), name=name)
+        pipeline = cls(*parts, list(files.added_tokens), dict(files.tokenizer.get("model") or {}), name=name)
+        pipeline.shows_parts = structure.shows_parts(files.tokenizer)
+        if pipeline.shows_parts:
+            ids, flags = special_tokens(files, 1 << 31)
+            pipeline.own_begin = None if flags["bos"] else ids.get("bos")
+        return pipeline
 
     def replace_part(self, kind: str, *instead: dict[str, Any]) -> None:
         """Put other normalizers in place of those of a kind."""
@@ -54,6 +68,21 @@ class Pipeline:
 
 def _replacing(pattern: dict[str, str], content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def begins_always(pipeline: Pipeline) -> str:
+    if pipeline.own_begin is None:
+        return ""
+    pipeline.begin = (pipeline.own_begin,)
+    return "llama.cpp begins every text with the begin token, which the source leaves to the prompt"
+
+
+def struck_out(pipeline: Pipeline) -> str:
+    """``</s>`` ends a text nearly everywhere; in Gemma 4's vocabulary it is HTML's, and llama.cpp has it no token."""
+    if not pipeline.shows_parts or all(token.content != "</s>" for token in pipeline.added):
+        return ""
+    pipeline.as_text = ("</s>",)
+    return "llama.cpp takes '</s>' for text where the source has a token for it"
 
 
 def no_composition(pipeline: Pipeline) -> str:
@@ -193,6 +222,8 @@ def bars_begin_words(pipeline: Pipeline) -> str:
 
 
 RELAXATIONS = (
+    begins_always,
+    struck_out,
     no_composition,
     spaces_kept,
     spaces_dropped,

@@ -284,6 +284,7 @@ def _words(vocabulary: Vocabulary) -> list[str]:
     if vocabulary.merges:
         made = {merge.replace(" ", "") for merge in vocabulary.merges}
         chosen += _spread([text for text in normal if len(text) > 1 and text not in made])
+    if vocabulary.model == "gpt2":
         return [word for text in chosen if (word := structure.from_byte_letters(text))]
     return [text.replace("▁", " ") for text in chosen]
 

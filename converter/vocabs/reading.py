@@ -13,7 +13,7 @@ from converter.vocabs.byte_pair import read_byte_pair
 from converter.vocabs.endings import end_tokens, fill_in_the_middle
 from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenizer_files
 from converter.vocabs.pretokenizers import NAMES
-from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece
+from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece, read_shown_parts
 from converter.vocabs.tekken import read_tekken
 from converter.vocabs.tiktoken import read_tiktoken
 from converter.vocabs.unigram import read_unigram
@@ -56,10 +56,11 @@ def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary
         return read_tekken
     if not files.tokenizer and files.has_tiktoken_model:
         return read_tiktoken
-    if files.sentencepiece_model.is_file():
+    shows_parts = structure.shows_parts(files.tokenizer)
+    if files.sentencepiece_model.is_file() and not shows_parts:
         return read_sentencepiece
     if model.get("byte_fallback"):
-        return read_byte_fallback
+        return read_shown_parts if shows_parts else read_byte_fallback
     raise VocabularyError(
         f"{where}: a {kind} tokenizer that is neither byte-level nor of sentencepiece's kind (byte_fallback); "
         "llama.cpp has no tokenizer like it"

@@ -127,7 +127,8 @@ class TokenizerJson(Reference):
         except Exception as error:  # as above
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{self._path}: the tokenizer does not tokenize ({reason})") from error
-        return [encoding.ids for encoding in encodings]
+        begin = self._pipeline.begin if add_special else ()
+        return [[*begin, *encoding.ids] for encoding in encodings]
 
     def relaxations(self) -> Iterator[str]:
         for relax in RELAXATIONS:
@@ -141,6 +142,7 @@ class TokenizerJson(Reference):
                 if pipeline.model[setting] != settings.get(setting):
                     self._set_model(setting, pipeline.model[setting])
             self._add(token for token, old in zip(pipeline.added, added, strict=True) if token != old)
+            self._drop(pipeline.as_text)
             yield limit
 
     def steps(self) -> tuple[str, ...]:
@@ -159,6 +161,12 @@ class TokenizerJson(Reference):
         self._tokenizer.add_tokens(
             [AddedToken(token.content, **{mark: getattr(token, mark) for mark in marks}) for token in tokens]
         )
+
+    def _drop(self, texts: tuple[str, ...]) -> None:
+        if not {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}.isdisjoint(texts):
+            description = json.loads(self._tokenizer.to_str())
+            kept = [token for token in description["added_tokens"] if token["content"] not in texts]
+            self._tokenizer = self._tokenizer.from_str(json.dumps({**description, "added_tokens": kept}))
 
     def _set(self, name: str, description: dict[str, Any]) -> None:
         """Replace a component. The library builds one from its description only when unpickling."""

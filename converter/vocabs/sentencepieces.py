@@ -66,6 +66,43 @@ def read_byte_fallback(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     return _vocabulary(files, table, structure.prefixes_space(files.tokenizer))
 
 
+def read_shown_parts(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
+    """The vocabulary of a tokenizer.json of Gemma 4's kind (``structure.shows_parts``): llama.cpp joins by its merges.
+
+    Texts stay as they are. llama.cpp begins every text with the begin token, whatever the file says.
+    """
+    where = str(files.directory / "tokenizer.json")
+    vocab = vocab_of(files, where)
+    table = TokenTable.of_size(vocab_size, where)
+    put_vocab(table, vocab, files, TokenType.NORMAL)
+    for text, token_id in vocab.items():
+        if token_id < vocab_size and BYTE.fullmatch(text):
+            table.put(token_id, text, TokenType.BYTE)
+    for token in files.added_tokens:
+        hidden = token.special and token.content not in structure.SHOWN
+        table.put_added(token.id, token.content, TokenType.CONTROL if hidden else TokenType.USER_DEFINED)
+    table.check()
+    ids, flags = special_tokens(files, vocab_size)
+    if "bos" not in ids:
+        raise VocabularyError(
+            f"{files.directory}: no begin token, with which llama.cpp begins every text of this kind; "
+            "name one as 'bos_token' in tokenizer_config.json"
+        )
+    return Vocabulary(
+        model="gemma4",
+        pre="gemma4",
+        candidates=("gemma4",),
+        tokens=table.tokens,
+        types=table.types,
+        merges=read_merges(files, where),
+        special_ids=ids,
+        add_special={**flags, "bos": True},
+        add_space_prefix=False,
+        chat_templates=chat_templates(files),
+        dropped=tuple(table.dropped),
+    )
+
+
 def _vocabulary(files: TokenizerFiles, table: TokenTable, space_first: bool) -> Vocabulary:
     table.check()
     ids, flags = special_tokens(files, len(table.tokens))

@@ -17,6 +17,12 @@ from converter.vocabs.files import expect
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PUNCTUATION_RUNS = "<punctuation runs>"
 
+#: Special tokens around the parts of a reply (thoughts, calls of tools and their answers, text in quotes). A tokenizer
+#: that has them is Gemma 4's, for which llama.cpp has a tokenizer model of its own that writes them out, to be parsed.
+SHOWN = frozenset({
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>',
+})  # fmt: skip
+
 _CONTRACTIONS = frozenset({"s", "t", "re", "ve", "m", "ll", "d"})
 _ANY_CASE = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 
@@ -43,6 +49,15 @@ def steps(tokenizer: dict[str, Any]) -> tuple[str, ...]:
         else:
             found.append(f"<{kind} {step.get('behavior', '')}>")
     return tuple(found)
+
+
+def shows_parts(tokenizer: dict[str, Any]) -> bool:
+    """Whether a tokenizer.json merges text whose spaces are ``▁`` and has tokens of ``SHOWN``."""
+    model, added = tokenizer.get("model"), tokenizer.get("added_tokens")
+    if not isinstance(model, dict) or not isinstance(added, list) or not model.get("byte_fallback"):
+        return False
+    texts = {str(token.get("content")) for token in added if isinstance(token, dict)}
+    return model.get("type", "BPE") == "BPE" and not SHOWN.isdisjoint(texts)
 
 
 def normalizers(tokenizer: dict[str, Any]) -> list[dict[str, Any]]:

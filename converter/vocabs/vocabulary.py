@@ -46,14 +46,15 @@ class Vocabulary:
     """Everything under ``tokenizer.`` in a GGUF file.
 
     Attributes:
-        model: ``gpt2`` (byte-level BPE), ``llama`` (sentencepiece BPE), ``t5`` (Unigram) or ``bert`` (WordPiece).
+        model: ``gpt2`` (byte-level BPE), ``llama`` (sentencepiece BPE), ``gemma4`` (BPE with ``▁`` for spaces),
+            ``t5`` (Unigram) or ``bert`` (WordPiece).
         pre: llama.cpp's name of the pre-tokenizer.
         candidates: names the structure of the tokenizer allows, best first; empty where it decides nothing.
         given: the name was the user's choice.
         tokens: one text for each row of the embedding.
         types: ``gguf.TokenType`` of each token.
         scores: one for each token (``llama`` and ``t5`` only).
-        merges: "left right", by rank (``gpt2`` only).
+        merges: "left right", by rank (``gpt2`` and ``gemma4`` only).
         special_ids: role (``bos``, ``eos``, …) to token id.
         add_special: role to whether the token is added around every text.
         add_space_prefix: whether a text starts with a space of its own; None leaves it to llama.cpp.
