@@ -67,7 +67,8 @@ def text_embedding(path: Path, tokens: list[int], pooling: int = AS_THE_FILE_SAY
     import llama_cpp
 
     with opened(path, len(tokens), pooling) as (model, context):
-        run(llama_cpp.llama_encode, context, tokens)
+        decoder = llama_cpp.llama_get_memory(context) and not llama_cpp.llama_model_has_encoder(model)
+        run(llama_cpp.llama_decode if decoder else llama_cpp.llama_encode, context, tokens)
         width = llama_cpp.llama_model_n_cls_out(model) if pooling == RANK else llama_cpp.llama_model_n_embd(model)
         return np.ctypeslib.as_array(llama_cpp.llama_get_embeddings_seq(context, 0), (width,)).copy()
 

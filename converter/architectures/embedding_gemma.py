@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from converter.architectures.gemma3 import Gemma3
-from converter.architectures.pooling import pooling_key_values
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, boolean
@@ -25,7 +24,6 @@ class EmbeddingGemma(Gemma3):
         return [
             *super().key_values(),
             boolean(f"{self.arch}.attention.causal", False),
-            *pooling_key_values(self.arch, self.sources.values()),
         ]
 
     def cap_key_values(self) -> list[KeyValue]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 from converter.architectures.family import Family
+from converter.architectures.pooling import pooling_key_values
 from converter.architectures.rope import Rope
 from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
+from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.metadata import KeyValue, boolean, float32, uint32
 
 
 class Llama(Family):
     """Llama 1 to 3 and everything saved as such (Yi, TinyLlama, SmolLM, CodeLlama, …)."""
 
-    classes: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LLaMAForCausalLM")
+    classes: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel")
     arch = "llama"
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
 
@@ -36,6 +38,13 @@ class Llama(Family):
     #: How the checkpoint's names of the decoder's tensors begin, and its name of the output matrix.
     decoder: str = "model."
     head_name: str = "lm_head"
+
+    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
+        super().__init__(config, sources)
+        #: Saved without a head, as checkpoints for embeddings are, whatever the class name.
+        self.headless = "embed_tokens.weight" in sources
+        if self.headless:
+            self.decoder = ""
 
     @property
     def embedding_length(self) -> int:
@@ -121,6 +130,16 @@ class Llama(Family):
             *self.rope.key_values(arch),
             self.norm_epsilon,
             *self.head_key_values(),
+            *self.embedding_key_values(),
+        ]
+
+    def embedding_key_values(self) -> list[KeyValue]:
+        """What a decoder needs whose last hidden states are embeddings: how they are pooled, who attends to whom."""
+        # transformers masks nothing where config.json says so, in any decoder.
+        bidirectional = "is_causal" in self.config and not self.config.flag("is_causal")
+        return [
+            *([boolean(f"{self.arch}.attention.causal", False)] if bidirectional else []),
+            *pooling_key_values(self.arch, self.sources.values()),
         ]
 
     @property
@@ -157,7 +176,10 @@ class Llama(Family):
             yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
+        # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs. One that was
+        # saved without a head has none, whatever its config says of one.
+        if self.headless:
+            return
         if not self.config.flag("tie_word_embeddings") or f"{self.head_name}.weight" in self.sources:
             yield self.tensor("output.weight", f"{self.head_name}.weight", shape)
         elif self.needs_output:

@@ -8,7 +8,7 @@ from converter.architectures.llama import Llama
 
 
 class Mistral(Llama):
-    classes = ("MistralForCausalLM",)
+    classes: ClassVar[tuple[str, ...]] = ("MistralForCausalLM", "MistralModel")
     defaults: ClassVar = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-6,

@@ -9,7 +9,7 @@ from converter.metadata import KeyValue, uint32
 
 
 class Qwen2(Llama):
-    classes = ("Qwen2ForCausalLM",)
+    classes: ClassVar[tuple[str, ...]] = ("Qwen2ForCausalLM", "Qwen2Model")
     arch = "qwen2"
     defaults: ClassVar = {
         "max_position_embeddings": 32768,

@@ -9,7 +9,7 @@ from converter.metadata import KeyValue
 
 
 class Qwen3(Qwen2):
-    classes = ("Qwen3ForCausalLM",)
+    classes: ClassVar[tuple[str, ...]] = ("Qwen3ForCausalLM", "Qwen3Model")
     arch = "qwen3"
     defaults: ClassVar = {**Qwen2.defaults, "head_dim": 128}
     norms_heads = True

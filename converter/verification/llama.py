@@ -29,7 +29,8 @@ class LlamaModel:
         vocab_size: rows of the vocabulary, the length of a row of logits.
         embedding_length: elements of an embedding.
         context_length: tokens that the model was trained to see.
-        kind: ``causal``, ``encoder`` or ``encoder-decoder``.
+        kind: ``causal``, ``encoder`` or ``encoder-decoder``; a decoder whose file says how its embeddings are pooled is
+            an encoder of texts.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -135,7 +136,9 @@ class LlamaModel:
             VerificationError: llama.cpp could not compute.
         """
         self._forget()
-        self._run(self._api.llama_encode, "encoding", ids, 0)
+        # A decoder with a memory that has no encoder beside it is run as such, even for embeddings.
+        alone = self._api.llama_get_memory(self._context) and not self._api.llama_model_has_encoder(self._model)
+        self._run(self._api.llama_decode if alone else self._api.llama_encode, "encoding", ids, 0)
 
     def embed(self, ids: list[int]) -> NDArray[np.float32]:
         """Run a text through the encoder.
@@ -209,14 +212,14 @@ class LlamaModel:
             raise self._failure(f"{what} {len(ids)} tokens failed with status {status}")
 
     def _kind(self) -> str:
-        """What the file says: is there an encoder of its own, a decoder, and do tokens see those that follow?"""
+        """What the file says: is there an encoder of its own, a decoder, and is it there for embeddings?"""
         if not self._api.llama_model_has_decoder(self._model):
             return "encoder"
         if self._api.llama_model_has_encoder(self._model):
             return "encoder-decoder"
-        return (
-            "encoder" if self._value(f"{self._value('general.architecture')}.attention.causal") == "false" else "causal"
-        )
+        arch = self._value("general.architecture")
+        both_sides = self._value(f"{arch}.attention.causal") == "false"
+        return "encoder" if both_sides or self._value(f"{arch}.pooling_type") else "causal"
 
     def _value(self, key: str) -> str:
         """A key's value as text; empty where the file has no such key."""
