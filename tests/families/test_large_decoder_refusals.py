@@ -1,0 +1,112 @@
+"""What llama.cpp cannot run of MiMo V2 Flash is refused before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_builder import write_model
+
+from converter import convert
+from converter.architectures import FAMILIES
+from converter.errors import ArchitectureError, CheckpointError
+
+FULL, WINDOWED = "full_attention", "sliding_attention"
+
+
+def ropes(**changes: Any) -> dict[str, Any]:
+    """``rope_parameters`` of which those with a window are changed."""
+    plain = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.334}
+    return {"rope_parameters": {FULL: plain, WINDOWED: plain | changes}}
+
+
+#: Model, changes of its config.json, what the message must say.
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("mimo2", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("mimo2", {"attention_bias": True}, "'attention_bias' is True"),
+    ("mimo2", {"add_full_attention_sink_bias": True}, "'add_full_attention_sink_bias' is True"),
+    ("mimo2", {"add_swa_attention_sink_bias": False}, "'add_swa_attention_sink_bias' is False"),
+    ("mimo2", {"scoring_func": "softmax"}, "'scoring_func' is 'softmax', but .* only with 'sigmoid'"),
+    ("mimo2", {"topk_method": "greedy"}, "'topk_method' is 'greedy', but .* only with 'noaux_tc'"),
+    ("mimo2", {"n_shared_experts": 1}, "'n_shared_experts' is 1, but .* only with None"),
+    ("mimo2", {"routed_scaling_factor": 2.5}, "'routed_scaling_factor' is 2.5, but .* only with 1.0"),
+    ("mimo2", {"norm_topk_prob": False}, "'norm_topk_prob' is False, but .* only with True"),
+    ("mimo2", {"n_group": 8, "topk_group": 4}, "'n_group' is 8, but 8 experts do not fall into"),
+    ("mimo2", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'n_routed_experts' is only 8"),
+    ("mimo2", {"swa_num_attention_heads": 4}, "'swa_num_attention_heads' is 4, but .* only with 8"),
+    ("mimo2", {"swa_num_key_value_heads": 2}, "'swa_num_key_value_heads' is 2, but .* only with 4"),
+    ("mimo2", {"swa_head_dim": 64}, "'swa_head_dim' is 64, but .* only with 48"),
+    ("mimo2", {"swa_v_head_dim": 64}, "'swa_v_head_dim' is 64, but .* only with 32"),
+    ("mimo2", {"num_key_value_heads": 8}, "'num_attention_heads' is 8, no multiple of the 16 key heads"),
+    ("mimo2", {"layer_types": [FULL] * 4}, "'layer_types' has 'full_attention' for all layers"),
+    ("mimo2", {"layer_types": [FULL, WINDOWED]}, "'layer_types' is .*, a list of 4 of full_attention and sliding"),
+    ("mimo2", {"mlp_layer_types": ["dense"] * 3 + ["shared"]}, "'mlp_layer_types' is .*, a list of 4 of dense and"),
+    ("mimo2", {"layer_types": None, "hybrid_layer_pattern": [0, 1, 2, 0]}, "'hybrid_layer_pattern' is .* of 0 and 1"),
+    ("mimo2", {"mlp_layer_types": None, "moe_layer_freq": 1}, "'moe_layer_freq' is 1, a list of 4 of 0 and 1"),
+    ("mimo2", {"attention_value_scale": 0.0}, "'attention_value_scale' is 0.0, a positive number expected"),
+    ("mimo2", {"rope_parameters": {"rope_type": "default"}}, "'rope_parameters' is .*, an object with one for full"),
+    ("mimo2", ropes(partial_rotary_factor=0.5), "rotates 16 elements of a head in full_attention, 24 in sliding"),
+    ("mimo2", ropes(rope_type="linear", factor=2.0), "rope scaling of sliding_attention is 'linear'"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: write_model(tmp_path_factory.mktemp(name) / "model", name) for name in {row[0] for row in REFUSED}}
+
+
+def with_config(checkpoint: Path, directory: Path, changes: dict[str, Any]) -> Path:
+    """The checkpoint with some fields of its config.json changed."""
+    directory.mkdir()
+    for path in checkpoint.iterdir():
+        if path.name != "config.json":
+            (directory / path.name).symlink_to(path)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps({**config, **changes}))
+    return directory
+
+
+@pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
+def test_refused(
+    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    model = with_config(checkpoints[name], tmp_path / "model", changes)
+    with pytest.raises(ArchitectureError, match=message) as refusal:
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_mimo2_without_its_sinks_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = write_model(tmp_path / "model", "mimo2")
+    weights = load_file(model / "model.safetensors")
+    save_file({name: tensor for name, tensor in weights.items() if "sink" not in name}, model / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"missing tensor model\.layers\.1\.self_attn\.sinks"):
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+
+
+def test_mimo2_leaves_out_its_further_predictions(tmp_path: Path) -> None:
+    """Layers under ``model.mtp``, which the published checkpoint has, change nothing."""
+    import llama_cpp_oracle
+    from safetensors.torch import load_file, save_file
+
+    model = write_model(tmp_path / "model", "mimo2")
+    plain = convert(model, "f32", tmp_path / "plain.gguf", verify="none").output
+    weights = load_file(model / "model.safetensors")
+    weights["model.mtp.layers.0.eh_proj.weight"] = weights["model.embed_tokens.weight"].clone()
+    save_file(weights, model / "model.safetensors")
+    more = convert(model, "f32", tmp_path / "more.gguf", verify="none").output
+    assert llama_cpp_oracle.tensors(more) == llama_cpp_oracle.tensors(plain)
+
+
+@pytest.mark.parametrize(("name", "config"), [("MiMoV2FlashForCausalLM", "MiMoV2FlashConfig")])
+def test_defaults(name: str, config: str) -> None:
+    import transformers
+
+    given = vars(getattr(transformers, config)())
+    ours = FAMILIES[name].defaults
+    assert ours == {field: given[field] for field in ours}
