@@ -86,6 +86,7 @@ class Bert(Encoder):
         yield from self.norm("token_embd_norm", f"{prefix}embeddings.LayerNorm")
         for index in range(self.layers):
             yield from self.block(f"blk.{index}", f"{prefix}{self.encoder}.{index}")
+        yield from self.head()
 
     def type_embedding(self, source: str) -> Iterator[TargetTensor]:
         yield self.tensor("token_types.weight", source, (self.token_types, self.embedding_length))

@@ -75,8 +75,16 @@ class Encoder(Family):
             uint32(f"{arch}.attention.head_count", self.heads),
             float32(f"{arch}.attention.layer_norm_epsilon", self.norm_epsilon),
             boolean(f"{arch}.attention.causal", False),
-            *pooling_key_values(arch, self.sources.values()),
+            *self.pooling_key_values(),
         ]
+
+    def pooling_key_values(self) -> list[KeyValue]:
+        """How the embeddings of a text's tokens become what is asked of it."""
+        return pooling_key_values(self.arch, self.sources.values())
+
+    def head(self) -> Iterator[TargetTensor]:
+        """Tensors behind the encoder's own."""
+        yield from ()
 
     def norm(self, target: str, source: str) -> Iterator[TargetTensor]:
         """A layer norm; the first checkpoints call its weight gamma and its bias beta."""

@@ -17,7 +17,7 @@ FULL, WINDOW = "full_attention", "sliding_attention"
 
 
 class ModernBert(Encoder):
-    classes = ("ModernBertModel", "ModernBertForMaskedLM")
+    classes: ClassVar[tuple[str, ...]] = ("ModernBertModel", "ModernBertForMaskedLM")
     arch = "modern-bert"
     defaults: ClassVar = {
         "vocab_size": 50368,
@@ -100,6 +100,7 @@ class ModernBert(Encoder):
         for index in range(self.layers):
             yield from self.block(f"blk.{index}", f"{prefix}layers.{index}", first=index == 0)
         yield self.tensor("output_norm.weight", f"{prefix}final_norm.weight", (width,))
+        yield from self.head()
 
     def block(self, target: str, source: str, *, first: bool) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length

@@ -23,6 +23,9 @@ MODULES = "modules.json"
 FLAGS = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
 MODES = {"mean": 1, "cls": 2, "lasttoken": 3}
 
+#: The pooling type of what scores texts.
+RANK = 4
+
 #: Modules that a GGUF file or those who run it take care of; embeddings are normalised on demand.
 RUN = ("Transformer", "Pooling", "Normalize")
 

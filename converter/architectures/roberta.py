@@ -25,5 +25,10 @@ class Roberta(Bert):
 
 
 class XLMRoberta(Roberta):
-    classes = ("XLMRobertaModel", "XLMRobertaForMaskedLM", "CamembertModel", "CamembertForMaskedLM")
+    classes: ClassVar[tuple[str, ...]] = (
+        "XLMRobertaModel",
+        "XLMRobertaForMaskedLM",
+        "CamembertModel",
+        "CamembertForMaskedLM",
+    )
     defaults: ClassVar = {**Roberta.defaults, "vocab_size": 30522}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converter.verification.embedding_thresholds import EmbeddingThresholds, embedding_thresholds_for
 from converter.verification.thresholds import Thresholds, thresholds_for
@@ -47,6 +47,15 @@ def embeddings_in_words(measured: Mapping[str, float]) -> str:
 
 PREDICTED = ("top1_agreement", "mean_kl", "lost_information", "source_perplexity", "file_perplexity")
 
+ENCODER = Kind(
+    "embeds text, every element finite",
+    "embeddings",
+    ("cosine", "centred_cosine"),
+    ("rows", "embeddings"),
+    embedding_thresholds_for,
+    embeddings_in_words,
+)
+
 #: By what a file says of itself (``LlamaModel.kind``).
 KINDS: Mapping[str, Kind] = {
     "causal": Kind(
@@ -57,14 +66,9 @@ KINDS: Mapping[str, Kind] = {
         thresholds_for,
         predictions_in_words,
     ),
-    "encoder": Kind(
-        "embeds text, every element finite",
-        "embeddings",
-        ("cosine", "centred_cosine"),
-        ("rows", "embeddings"),
-        embedding_thresholds_for,
-        embeddings_in_words,
-    ),
+    "encoder": ENCODER,
+    # Compared by the embeddings that its scores are made of.
+    "reranker": replace(ENCODER, does="scores text, every score finite"),
     "encoder-decoder": Kind(
         "answers text, every logit finite",
         "predictions",

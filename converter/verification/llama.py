@@ -29,8 +29,8 @@ class LlamaModel:
         vocab_size: rows of the vocabulary, the length of a row of logits.
         embedding_length: elements of an embedding.
         context_length: tokens that the model was trained to see.
-        kind: ``causal``, ``encoder`` or ``encoder-decoder``; a decoder whose file says how its embeddings are pooled is
-            an encoder of texts.
+        kind: ``causal``, ``encoder``, ``encoder-decoder`` or ``reranker``; a decoder whose file says how its embeddings
+            are pooled is an encoder of texts.
     """
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -70,12 +70,13 @@ class LlamaModel:
             self._api.llama_free(self._context)
         self._api.llama_model_free(self._model)
 
-    def open_context(self, tokens: int, *, embeddings: bool = False) -> None:
+    def open_context(self, tokens: int, *, embeddings: bool = False, pooled: bool = True) -> None:
         """Make room for ``tokens`` tokens, all of which may be decoded at once.
 
         Args:
             tokens: how many.
             embeddings: :meth:`embed` will be called, not :meth:`decode`.
+            pooled: it makes of a text what the file says; an embedding of each token otherwise.
 
         Raises:
             VerificationError: with llama.cpp's first error.
@@ -87,6 +88,8 @@ class LlamaModel:
         params.type_k = params.type_v = GGML_TYPE_F32
         params.offload_kqv = params.op_offload = False
         params.embeddings = embeddings
+        if not pooled:
+            params.pooling_type = self._api.LLAMA_POOLING_TYPE_NONE
         self._context = self._api.llama_init_from_model(self._model, params)
         if not self._context:
             raise self._failure("no context could be made")
@@ -147,7 +150,8 @@ class LlamaModel:
             ids: all of its tokens.
 
         Returns:
-            float32 (1, embedding_length), or (len(ids), embedding_length) from a file without a pooling type.
+            float32 (1, embedding_length), or (len(ids), embedding_length) from a file without a pooling type; a
+            reranker's scores (1, labels).
 
         Raises:
             VerificationError: llama.cpp could not compute, or an element is not finite.
@@ -158,10 +162,14 @@ class LlamaModel:
         pointer = self._api.llama_get_embeddings_seq(context, 0) if pooled else self._api.llama_get_embeddings(context)
         if not pointer:
             raise self._failure(f"encoding {len(ids)} tokens gave no embeddings")
-        found = np.ctypeslib.as_array(pointer, (rows, self.embedding_length)).copy()
+        scores = self.pooling == self._api.LLAMA_POOLING_TYPE_RANK
+        length = self._api.llama_model_n_cls_out(self._model) if scores else self.embedding_length
+        found = np.ctypeslib.as_array(pointer, (rows, length)).copy()
         wrong = np.count_nonzero(~np.isfinite(found))
         if wrong:
-            raise VerificationError(f"{wrong} of {found.size} elements of a text's embeddings are not finite")
+            raise VerificationError(
+                f"{wrong} of {found.size} elements of a text's {'scores' if scores else 'embeddings'} are not finite"
+            )
         return found
 
     def tokenize(self, text: str, *, around: bool = True, special: bool = False) -> list[int]:
@@ -219,7 +227,10 @@ class LlamaModel:
             return "encoder-decoder"
         arch = self._value("general.architecture")
         both_sides = self._value(f"{arch}.attention.causal") == "false"
-        return "encoder" if both_sides or self._value(f"{arch}.pooling_type") else "causal"
+        pooling = self._value(f"{arch}.pooling_type")
+        if pooling == str(self._api.LLAMA_POOLING_TYPE_RANK):
+            return "reranker"
+        return "encoder" if both_sides or pooling else "causal"
 
     def _value(self, key: str) -> str:
         """A key's value as text; empty where the file has no such key."""

@@ -55,6 +55,15 @@ def answers(model: Any, ids: torch.Tensor) -> torch.Tensor:
     return logits
 
 
+ENCODER = Reference(
+    ("AutoModelForTextEncoding", "AutoModel"),
+    lambda model, ids: model(ids).last_hidden_state,
+    "makes embeddings of {} elements",
+    longest=EMBEDDED,
+    ends=True,
+    unread=("pooler.",),
+)
+
 REFERENCES: Mapping[str, Reference] = {
     "causal": Reference(
         # The last is for code of the checkpoint's own, whose configuration no class knows.
@@ -62,14 +71,8 @@ REFERENCES: Mapping[str, Reference] = {
         lambda model, ids: model(ids).logits,
         "predicts {} tokens",
     ),
-    "encoder": Reference(
-        ("AutoModelForTextEncoding", "AutoModel"),
-        lambda model, ids: model(ids).last_hidden_state,
-        "makes embeddings of {} elements",
-        longest=EMBEDDED,
-        ends=True,
-        unread=("pooler.",),
-    ),
+    "encoder": ENCODER,
+    "reranker": ENCODER,
     "encoder-decoder": Reference(("AutoModelForSeq2SeqLM",), answers, "predicts {} tokens", ends=True),
 }
 

@@ -20,6 +20,9 @@ PROMPT = "The function"
 OTHER_PROMPT = "Water expands when it freezes"
 NEW_TOKENS = 8
 
+#: Kinds of models whose file makes embeddings of texts, and no logits.
+EMBEDDING = ("encoder", "reranker")
+
 #: A window's tokens and what the source computed for them.
 Windows = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
 
@@ -41,7 +44,7 @@ def try_out(path: str, threads: int, probes: Sequence[tuple[str, bool]] = ()) ->
         VerificationError: why llama.cpp cannot run it, or what is wrong with its results.
     """
     with LlamaModel(Path(path), threads) as model:
-        embeds = model.kind == "encoder"
+        embeds = model.kind in EMBEDDING
         return {
             "kind": model.kind,
             "generated": TRIALS[model.kind](model),
@@ -69,7 +72,9 @@ def compare(path: str, folder: str, threads: int) -> dict[str, Any]:
     ids = np.load(Path(folder) / IDS)
     source = np.load(Path(folder) / RESULTS, mmap_mode="r")
     with LlamaModel(Path(path), threads) as model:
-        model.open_context(ids.shape[1], embeddings=model.kind == "encoder")
+        # A reranker's scores are too few to say how near they are: it is compared by what they are made of.
+        embeds, pooled = model.kind in EMBEDDING, model.kind != "reranker"
+        model.open_context(ids.shape[1], embeddings=embeds, pooled=pooled)
         return COMPARISONS[model.kind](model, zip(ids, source, strict=True))
 
 
@@ -122,7 +127,22 @@ def embed(model: LlamaModel) -> str:
     return ""
 
 
-TRIALS: Mapping[str, Callable[[LlamaModel], str]] = {"causal": generate, "encoder": embed, "encoder-decoder": answer}
+def rank(model: LlamaModel) -> str:
+    """Score two short texts."""
+    texts = [tokens_of(model, text)[: model.context_length] for text in (PROMPT, OTHER_PROMPT)]
+    model.open_context(max(map(len, texts)), embeddings=True)
+    first, second = (model.embed(ids) for ids in texts)
+    if np.array_equal(first, second):
+        raise VerificationError("it gives different texts the same scores")
+    return ""
+
+
+TRIALS: Mapping[str, Callable[[LlamaModel], str]] = {
+    "causal": generate,
+    "encoder": embed,
+    "encoder-decoder": answer,
+    "reranker": rank,
+}
 
 
 def compare_logits(model: LlamaModel, windows: Windows) -> dict[str, Any]:
@@ -154,6 +174,7 @@ COMPARISONS: Mapping[str, Callable[[LlamaModel, Windows], dict[str, Any]]] = {
     "causal": compare_logits,
     "encoder": compare_embeddings,
     "encoder-decoder": compare_answers,
+    "reranker": compare_embeddings,
 }
 
 
