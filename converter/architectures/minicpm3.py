@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.deepseek import DeepseekV2
-from converter.architectures.longrope import LongRope, without_scaling
+from converter.architectures.longrope import LongRope, rope_parameters, without_scaling
 from converter.architectures.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -50,6 +50,11 @@ class MiniCPM3(DeepseekV2):
 
     @property
     def long_rope(self) -> LongRope | None:
+        scores = rope_parameters(self.config).get("mscale_all_dim")
+        if scores:
+            raise ArchitectureError(
+                f"config.json: rope parameter 'mscale_all_dim' is {scores!r}, but llama.cpp runs {self.arch} without"
+            )
         return LongRope.of(self.config, self.rotary_dim)
 
     @property
