@@ -146,7 +146,7 @@ class MiMoV2Flash(Llama):
         if parameters is None:
             base, field = ROPES[layer_type]
             theta, share = self.config.get(field), self.config.get("partial_rotary_factor")
-            own = {"rope_theta": base if theta is None else theta, "partial_rotary_factor": share}
+            own: Any = {"rope_theta": base if theta is None else theta, "partial_rotary_factor": share}
         else:
             own = parameters.get(layer_type) if isinstance(parameters, dict) else None
         if not isinstance(own, dict):

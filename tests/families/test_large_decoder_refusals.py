@@ -1,4 +1,4 @@
-"""What llama.cpp cannot run of MiMo V2 Flash is refused before anything is written."""
+"""What llama.cpp cannot run of MiMo V2 Flash, DeepSeek V3.2 and GLM-5 is refused; unpicked tokens are not seen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoint_builder import write_model
 
@@ -13,6 +14,7 @@ from converter import convert
 from converter.architectures import FAMILIES
 from converter.errors import ArchitectureError, CheckpointError
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32}
 FULL, WINDOWED = "full_attention", "sliding_attention"
 
 
@@ -49,6 +51,25 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("mimo2", {"rope_parameters": {"rope_type": "default"}}, "'rope_parameters' is .*, an object with one for full"),
     ("mimo2", ropes(partial_rotary_factor=0.5), "rotates 16 elements of a head in full_attention, 24 in sliding"),
     ("mimo2", ropes(rope_type="linear", factor=2.0), "rope scaling of sliding_attention is 'linear'"),
+    ("deepseek32", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("deepseek32", {"attention_bias": True}, "'attention_bias' is True"),
+    ("deepseek32", {"q_lora_rank": None}, "'q_lora_rank' is None, but .* deepseek32 only with compressed queries"),
+    ("deepseek32", {"index_head_dim": 192}, "'index_head_dim' is 192, but .* only with a power of two .* at least 64"),
+    ("deepseek32", {"index_head_dim": 32}, "'index_head_dim' is 32, but .* only with a power of two .* at least 64"),
+    ("deepseek32", {"qk_rope_head_dim": 128}, "'index_head_dim' is 64, but .* at least .* 'qk_rope_head_dim' = 128"),
+    ("deepseek32", {"index_n_heads": 0}, "'index_n_heads' is 0, an integer of at least 1 expected"),
+    ("deepseek32", {"index_topk": "all"}, "'index_topk' is 'all', an integer of at least 1 expected"),
+    ("deepseek32", {"rope_interleave": False}, "'rope_interleave' is False, but .* only with True"),
+    ("deepseek32", {"indexer_rope_interleave": True}, "'indexer_rope_interleave' is True, but .* only with False"),
+    ("deepseek32", {"rope_parameters": YARN | {"factor": 1.0}}, "'factor' is 1.0, a number above 1 expected"),
+    ("deepseek32", {"rope_parameters": YARN | {"beta_fast": 16}}, "rope scaling 'yarn' with these parameters"),
+    ("deepseek32", {"mlp_layer_types": ["sparse", "dense", "sparse"]}, "only with all 'dense' of 3 layers before"),
+    ("glm-dsa", {"rope_parameters": YARN}, "rope scaling 'yarn' cannot be represented; .* glm-dsa only with 'default'"),
+    ("glm-dsa", {"indexer_rope_interleave": False}, "'indexer_rope_interleave' is False, but .* only with True"),
+    ("glm-dsa", {"indexer_types": ["full"] * 3}, "'indexer_types' is .*, 'full' or 'shared' for each of 4 layers"),
+    ("glm-dsa", {"indexer_types": ["shared"] + ["full"] * 3}, "'indexer_types' is .* and 'full' for the first"),
+    ("glm-dsa", {"indexer_types": None, "index_topk_pattern": "FXSS"}, "'index_topk_pattern' is 'FXSS', 'full' or"),
+    ("glm-dsa", {"indexer_types": None, "index_topk_freq": "2"}, "'index_topk_freq' is '2', an integer"),
 ]  # fmt: skip
 
 
@@ -103,7 +124,46 @@ def test_mimo2_leaves_out_its_further_predictions(tmp_path: Path) -> None:
     assert llama_cpp_oracle.tensors(more) == llama_cpp_oracle.tensors(plain)
 
 
-@pytest.mark.parametrize(("name", "config"), [("MiMoV2FlashForCausalLM", "MiMoV2FlashConfig")])
+@pytest.mark.parametrize("name", ["deepseek32", "glm-dsa"])
+def test_tokens_that_were_not_picked_are_not_seen(name: str, tmp_path: Path) -> None:
+    """Up to ``index_topk`` tokens llama.cpp's logits are those of full attention, from there on far from them."""
+    import llama_cpp_oracle
+    import torch
+    import transformers
+
+    model, picked = write_model(tmp_path / "model", name), 24
+    tokens = [0, *np.random.default_rng(5).integers(2, 500, 95).tolist()]
+    found = llama_cpp_oracle.logits(convert(model, "f32", tmp_path / "f32.gguf", verify="none").output, tokens)
+    every = transformers.AutoModelForCausalLM.from_pretrained(model, index_topk=96, attn_implementation="eager")
+    with torch.no_grad():
+        expected = every(torch.tensor([tokens])).logits[0].numpy()
+    differences = np.abs(found - expected).max(-1) / np.abs(expected).max()
+    assert differences[:picked].max() < 3e-4
+    assert differences[picked + 8 :].max() > 1e-1
+
+
+@pytest.mark.parametrize(
+    ("types", "message"),
+    [
+        (["full"] * 5, r"missing tensor model\.layers\.1\.self_attn\.indexer\.wq_b\.weight"),
+        (["full"] + ["shared"] * 4, r"unexpected tensor model\.layers\.2\.self_attn\.indexer\..* \(and 4 more\)"),
+    ],
+)
+def test_indexers_elsewhere_are_refused(types: list[str], message: str, tmp_path: Path) -> None:
+    checkpoint = write_model(tmp_path / "checkpoint", "glm-dsa-shared")
+    model = with_config(checkpoint, tmp_path / "model", {"indexer_types": types})
+    with pytest.raises(CheckpointError, match=message):
+        convert(model, "f32", tmp_path / "out.gguf", verify="none")
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("MiMoV2FlashForCausalLM", "MiMoV2FlashConfig"),
+        ("DeepseekV32ForCausalLM", "DeepseekV32Config"),
+        ("GlmMoeDsaForCausalLM", "GlmMoeDsaConfig"),
+    ],
+)
 def test_defaults(name: str, config: str) -> None:
     import transformers
 
