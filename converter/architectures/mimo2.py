@@ -41,6 +41,7 @@ FIXED = {
     "scoring_func": "sigmoid",
     "topk_method": "noaux_tc",
     "n_shared_experts": None,
+    "rope_scaling": None,
 }
 
 
@@ -135,7 +136,7 @@ class MiMoV2Flash(Llama):
 
     @property
     def window(self) -> int:
-        """Tokens that a windowed layer attends to, the current one among them."""
+        """Tokens that a windowed layer attends to, with the current one, which the published number leaves out."""
         if "sliding_window_size" in self.config:
             return self.config.integer("sliding_window_size") + 1
         return self.config.integer("sliding_window")
@@ -191,7 +192,7 @@ class MiMoV2Flash(Llama):
         """
         config, heads = self.config, self.heads
         for field, value in FIXED.items():
-            config.one_of(field, value, None)
+            config.one_of(field, *dict.fromkeys((value, None)))
         config.one_of("routed_scaling_factor", 1.0)
         config.one_of("norm_topk_prob", True)
         for field, value in (
