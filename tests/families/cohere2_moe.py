@@ -1,5 +1,7 @@
 """Command A+: windows, experts chosen by a softmax or a sigmoid, shared experts, a dense prefix."""
 
+from pathlib import Path
+
 from checkpoint_layouts import config_with, fused
 from variation import Variation
 
@@ -15,6 +17,19 @@ MIXTURE = {
     "num_experts_per_tok": 3,
 }
 SIGMOID = MIXTURE | {"expert_selection_fn": "sigmoid", "rms_norm_eps": 1e-5, "head_dim": 48}
+
+
+def with_layer_beyond(directory: Path) -> None:
+    """A layer more that predicts several tokens ahead, as published files have it; transformers does not read it."""
+    from safetensors.torch import load_file, save_file
+
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    last = {name: tensor for name, tensor in tensors.items() if name.startswith("model.layers.2.")}
+    beyond = {name.replace(".2.", ".3.", 1): tensor.clone() for name, tensor in last.items()}
+    save_file(tensors | beyond, path, {"format": "pt"})
+    config_with(num_nextn_predict_layers=1)(directory)
+
 
 VARIATIONS = [
     Variation("cohere2moe", "Cohere2MoeConfig", MIXTURE, rewrite=config_with(layer_types=None, mlp_layer_types=None)),
@@ -44,6 +59,7 @@ VARIATIONS = [
         SIGMOID
         | {"num_shared_experts": 1, "norm_topk_prob": False, "num_hidden_layers": 3}
         | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 50000.0},
+        rewrite=with_layer_beyond,
     ),
 ]
 
