@@ -6,15 +6,17 @@ Such a checkpoint lists its modules in ``modules.json``; the folder of the pooli
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from gguf import GGUFValueType
 
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.source_file import JSON_LIMIT, SourceFile, quoted, read_json_object
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError, CheckpointError
-from converter.metadata import KeyValue, uint32
+from converter.metadata import KeyValue, array, uint32
 
 MODULES = "modules.json"
 
@@ -41,12 +43,12 @@ def pooling_key_values(arch: str, sources: Iterable[SourceTensor]) -> list[KeyVa
         ArchitectureError: a module or a pooling mode that llama.cpp does not run.
         CheckpointError: a file is missing or damaged.
     """
-    directory = next((source.file.path.parent for source in sources if isinstance(source, SafetensorsTensor)), None)
+    directory = directory_of(sources)
     if directory is None or not (directory / MODULES).is_file():
         return []
     folders = []
     for module in read_modules(directory / MODULES):
-        kind = str(module.get("type")).rpartition(".")[2]
+        kind = kind_of(module)
         if kind not in RUN:
             raise ArchitectureError(
                 f"{directory / MODULES}: module {quoted(module.get('path'))} is {quoted(module.get('type'))}, but "
@@ -55,6 +57,24 @@ def pooling_key_values(arch: str, sources: Iterable[SourceTensor]) -> list[KeyVa
         if kind == "Pooling":
             folders.append(module.get("path"))
     return [uint32(f"{arch}.pooling_type", pooling_type(directory, folder)) for folder in folders[:1]]
+
+
+def rank_key_values(arch: str, labels: list[str]) -> list[KeyValue]:
+    """Keys of a file that gives a text a score for each label."""
+    return [
+        uint32(f"{arch}.pooling_type", RANK),
+        array(f"{arch}.classifier.output_labels", labels, GGUFValueType.STRING),
+    ]
+
+
+def directory_of(sources: Iterable[SourceTensor]) -> Path | None:
+    """Where the weights lie; None where they are not in safetensors files."""
+    return next((source.file.path.parent for source in sources if isinstance(source, SafetensorsTensor)), None)
+
+
+def kind_of(module: Mapping[str, Any]) -> str:
+    """Name of a module's class, of an entry of ``modules.json``."""
+    return str(module.get("type")).rpartition(".")[2]
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:
@@ -73,19 +93,31 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
     return modules
 
 
-def pooling_type(directory: Path, folder: Any) -> int:
-    """llama.cpp's number of the one mode that a pooling module is set to."""
+def configuration(directory: Path, folder: Any, holds: str) -> tuple[Path, dict[str, Any]]:
+    """A module's ``config.json`` and what is in it.
+
+    Args:
+        directory: of ``modules.json``.
+        folder: the module's path in it.
+        holds: what the file is read for.
+    """
     inside = isinstance(folder, str) and (directory / folder).resolve().is_relative_to(directory.resolve())
     if not inside or not folder:
         raise CheckpointError(
-            f"{directory / MODULES}: the pooling module's path is {quoted(folder)}, expected a folder beside the file"
+            f"{directory / MODULES}: a module's path is {quoted(folder)}, expected a folder beside the file"
         )
     path = directory / folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; {MODULES} says that it holds the pooling mode; download it")
+        raise CheckpointError(f"{path}: missing; {MODULES} says that it holds {holds}; download it")
     file = SourceFile(path)
     config = read_json_object(file)
     file.close()
+    return path, config
+
+
+def pooling_type(directory: Path, folder: Any) -> int:
+    """llama.cpp's number of the one mode that a pooling module is set to."""
+    path, config = configuration(directory, folder, "the pooling mode")
     chosen = sorted(name for name, value in config.items() if name.startswith("pooling_mode_") and value is True)
     mode: Any = chosen[0] if len(chosen) == 1 else chosen
     if not chosen:

@@ -9,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from gguf import GGUFValueType
-
 from converter.architectures.bert import Bert
 from converter.architectures.encoder import Encoder
 from converter.architectures.family import COMPUTED_BUFFERS, COMPUTED_OTHERWISE
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.modern_bert import ModernBert
-from converter.architectures.pooling import MODES, RANK
+from converter.architectures.pooling import MODES, rank_key_values
 from converter.architectures.roberta import Roberta, XLMRoberta
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.metadata import KeyValue, uint32
 
 COMPUTED_OTHERWISE["DistilBertForSequenceClassification"] = (
     "its head has a relu behind its first layer, llama.cpp's a tanh"
@@ -41,14 +39,6 @@ def output_labels(config: Hyperparameters) -> list[str]:
     if not labels or not all(isinstance(label, str) for label in labels):
         raise ArchitectureError(f"config.json: 'id2label' is {given!r}, a name for each number from 0 expected")
     return [str(label) for label in labels]
-
-
-def rank_key_values(arch: str, labels: list[str]) -> list[KeyValue]:
-    """Keys of a file that scores texts."""
-    return [
-        uint32(f"{arch}.pooling_type", RANK),
-        array(f"{arch}.classifier.output_labels", labels, GGUFValueType.STRING),
-    ]
 
 
 class Reranker(Encoder):

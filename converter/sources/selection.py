@@ -10,7 +10,7 @@ from converter.errors import CheckpointError
 
 #: Everything but weights that a conversion, a proof, a verification or a model card looks at.
 SMALL = (
-    "config*.json", "*_config.json", "params.json", "modules.json", "1_Pooling/config.json",
+    "config*.json", "*_config.json", "params.json", "modules.json", "1_Pooling/config.json", "1_LogitScore/config.json",
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "vocab-*", "merges.txt", "tekken.json",
     "*.tiktoken", "*.model", "chat_template*", "*.jinja", "additional_chat_templates/*.jinja", "*.py",
     "README.md", "LICENSE*", "LICENCE*",
