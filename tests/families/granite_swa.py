@@ -15,6 +15,8 @@ SWA = {
     "intermediate_size": 320,
     "sliding_window": 24,
 }
+#: Logits of a tied matrix spread more.
+TIED = {"tie_word_embeddings": True, "logits_scaling": 8.0}
 EXPERTS = SWA | {"num_hidden_layers": 3, "num_local_experts": 5, "num_experts_per_tok": 3, "intermediate_size": 96}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -32,7 +34,7 @@ def with_fewer_fields(directory: Path) -> None:
 
 
 VARIATIONS = [
-    Variation("granite-swa", "GraniteSWAConfig", SWA, rewrite=with_fewer_fields),
+    Variation("granite-swa", "GraniteSWAConfig", SWA | TIED, rewrite=with_fewer_fields),
     Variation(
         "granite-swa-biased",
         "GraniteSWAConfig",
@@ -45,6 +47,7 @@ VARIATIONS = [
         "granite-swa-llama3",
         "GraniteSWAConfig",
         SWA
+        | TIED
         | {"num_hidden_layers": 2, "layer_types": ["sliding_attention"] * 2, "head_dim": 32}
         | {"num_key_value_heads": 4}
         | {"layer_rope_theta": [50000, 0], "rope_parameters": LLAMA3},
@@ -53,7 +56,7 @@ VARIATIONS = [
     Variation(
         "granitemoe-swa-shared",
         "GraniteMoeSWAConfig",
-        EXPERTS | {"shared_intermediate_size": 160, "tie_word_embeddings": True, "attention_bias": True},
+        EXPERTS | TIED | {"shared_intermediate_size": 160, "attention_bias": True},
         rewrite=fused,
     ),
 ]
