@@ -67,7 +67,10 @@ class OpenModel:
         """
         from converter.architectures import find_family
 
-        return find_family(self.checkpoint.config)(self.checkpoint.config, self.checkpoint.tensors)
+        family = find_family(self.checkpoint.config)(self.checkpoint.config, self.checkpoint.tensors)
+        if self.header is None:
+            family.directory = self.path
+        return family
 
     @cached_property
     def targets(self) -> list[TargetTensor]:

@@ -11,6 +11,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
 from converter.architectures.tied import require_tied
+from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, array, float32, uint32
 
@@ -85,11 +86,11 @@ class Cohere2(Cohere):
     @property
     def windows(self) -> list[bool]:
         """Which layers attend to a window only."""
-        layers, kinds = self.config.integer("num_hidden_layers"), ("sliding_attention", "full_attention")
+        layers, kinds = self.config.integer("num_hidden_layers"), (WINDOW, FULL)
         # Older files give the pattern by a number.
         period = self.config.integer("sliding_window_pattern") if "sliding_window_pattern" in self.config else 4
         usual = [kinds[(index + 1) % period == 0] for index in range(layers)]
-        return [kind == "sliding_attention" for kind in self.config.layer_types(layers, usual, kinds)]
+        return windowed(self.arch, self.config.layer_types(layers, usual, kinds))
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("rotary_pct", 1, None)

@@ -16,9 +16,9 @@ from converter.architectures.experts import (
     leading_dense,
 )
 from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.granite_swa import FULL, WINDOW, windowed
 from converter.architectures.layer_norm import LayerNormDecoder
 from converter.architectures.target import Operation, TargetTensor
+from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, boolean, float32, uint32
 

@@ -107,7 +107,11 @@ class DeepseekV2(Llama):
         config.one_of("attention_bias", False, None)
         config.one_of("mlp_bias", False, None)
         layers = config.integer("num_hidden_layers")
-        if self.query_rank and (layers in (26, 27) or (layers == 48 and self.vocab_size == 128256)):
+        if (
+            arch == DeepseekV2.arch
+            and self.query_rank
+            and (layers in (26, 27) or (layers == 48 and self.vocab_size == 128256))
+        ):
             raise ArchitectureError(
                 f"config.json: 'q_lora_rank' is {self.query_rank}, but llama.cpp takes a model of {layers} layers for "
                 "one of DeepSeek-V2-Lite's kind, which has none"

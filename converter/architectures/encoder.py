@@ -80,7 +80,7 @@ class Encoder(Family):
 
     def pooling_key_values(self) -> list[KeyValue]:
         """How the embeddings of a text's tokens become what is asked of it."""
-        return pooling_key_values(self.arch, self.sources.values())
+        return pooling_key_values(self.arch, self.directory)
 
     def head(self) -> Iterator[TargetTensor]:
         """Tensors behind the encoder's own."""

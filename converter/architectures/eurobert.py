@@ -38,7 +38,7 @@ class EuroBert(Llama):
     def embedding_key_values(self) -> list[KeyValue]:
         return [
             boolean(f"{self.arch}.attention.causal", False),
-            *pooling_key_values(self.arch, self.sources.values()),
+            *pooling_key_values(self.arch, self.directory),
         ]
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:

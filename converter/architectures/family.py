@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
@@ -30,6 +31,7 @@ class Family(ABC):
         defaults: transformers' defaults of the fields that the family reads, for configs that leave them out.
         aliases: other spellings of fields in config.json, each with the one that the family reads.
         skipped: regular expressions of source tensors that are left out on purpose.
+        directory: where the checkpoint lies, for what stands beside its weights; None where there is nothing.
     """
 
     classes: ClassVar[tuple[str, ...]] = ()
@@ -37,6 +39,7 @@ class Family(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
+    directory: Path | None = None
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         other = {self.aliases[name]: value for name, value in config.items() if name in self.aliases}

@@ -10,6 +10,7 @@ from gguf import GGUFValueType
 from converter.architectures.gemma import Gemma
 from converter.architectures.layer_norm import GELUS
 from converter.architectures.target import TargetTensor
+from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, array, float32, uint32
 
@@ -64,11 +65,7 @@ class Gemma2(Gemma):
 
     def check_windowed(self) -> None:
         """Refuse a model without windows: llama.cpp ends its process over the cache for them."""
-        if not any(self.windows):
-            raise ArchitectureError(
-                f"config.json: 'layer_types' has 'full_attention' for all layers, but llama.cpp runs {self.arch} only "
-                "with a 'sliding_attention' among them"
-            )
+        windowed(self.arch, [WINDOW if window else FULL for window in self.windows])
 
     def cap_key_values(self) -> list[KeyValue]:
         names = ("attn_logit_softcapping", "final_logit_softcapping")

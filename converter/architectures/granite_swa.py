@@ -6,7 +6,7 @@ A sink is one more logit in an attention's softmax that brings no value along. W
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,25 +15,9 @@ from gguf import GGUFValueType
 from converter.architectures.granite import Granite, GraniteMoeShared
 from converter.architectures.rope import Rope
 from converter.architectures.target import TargetTensor
+from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, array, uint32
-
-#: transformers' words for the two kinds of layers.
-FULL, WINDOW = "full_attention", "sliding_attention"
-
-
-def windowed(arch: str, kinds: Sequence[str]) -> list[bool]:
-    """Which layers attend to a window only, out of each layer's kind.
-
-    Raises:
-        ArchitectureError: none does; llama.cpp ends its process over the empty cache.
-    """
-    if WINDOW not in kinds:
-        raise ArchitectureError(
-            f"config.json: 'layer_types' has {FULL!r} for all layers, but llama.cpp runs {arch} only with a {WINDOW!r} "
-            "among them"
-        )
-    return [kind == WINDOW for kind in kinds]
 
 
 class GraniteSWA(Granite):

@@ -139,7 +139,7 @@ class Llama(Family):
         bidirectional = "is_causal" in self.config and not self.config.flag("is_causal")
         return [
             *([boolean(f"{self.arch}.attention.causal", False)] if bidirectional else []),
-            *pooling_key_values(self.arch, self.sources.values()),
+            *pooling_key_values(self.arch, self.directory),
         ]
 
     @property

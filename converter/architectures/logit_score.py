@@ -7,15 +7,13 @@ checkpoints hold no such file: their model card's title says what they are, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.architectures.pooling import MODULES, configuration, directory_of, kind_of, rank_key_values, read_modules
+from converter.architectures.pooling import MODULES, configuration, kind_of, rank_key_values, read_modules
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
 from converter.checkpoints.source_file import SourceFile, quoted, read_json_object
-from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 from converter.metadata import KeyValue, string
 
@@ -66,17 +64,16 @@ def answer_rows(source: str, width: int, true: int, false: int | None) -> Target
     return TargetTensor("cls.output.weight", (2, width), pieces)
 
 
-def find_logit_score(sources: Iterable[SourceTensor], vocab_size: int) -> LogitScore | None:
+def find_logit_score(directory: Path | None, vocab_size: int) -> LogitScore | None:
     """What the files beside the weights say of answers; None where they say nothing.
 
     Args:
-        sources: the checkpoint's tensors.
+        directory: where the checkpoint lies.
         vocab_size: rows of the output matrix.
 
     Raises:
         CheckpointError: a file is missing or damaged, or an answer has no such row.
     """
-    directory = directory_of(sources)
     if directory is None:
         return None
     titled = has_title(directory / CARD)

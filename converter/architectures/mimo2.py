@@ -22,6 +22,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.llama import Llama
 from converter.architectures.rope import Rope, rotated_elements
 from converter.architectures.target import TargetTensor
+from converter.architectures.windows import windowed
 from converter.errors import ArchitectureError
 from converter.metadata import KeyValue, array, float32, uint32
 
@@ -207,12 +208,7 @@ class MiMoV2Flash(Llama):
                 f"config.json: 'num_attention_heads' is {heads}, no multiple of the {2 * self.kv_heads} key heads of "
                 "layers with a window, twice 'num_key_value_heads'"
             )
-        # llama.cpp ends its process over the cache for windows where no layer has one.
-        if not any(self.windows):
-            raise ArchitectureError(
-                f"config.json: 'layer_types' has {FULL!r} for all layers, but llama.cpp runs {self.arch} only with a "
-                f"{WINDOWED!r} among them"
-            )
+        windowed(self.arch, [WINDOWED if window else FULL for window in self.windows])
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch

@@ -6,15 +6,13 @@ Such a checkpoint lists its modules in ``modules.json``; the folder of the pooli
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gguf import GGUFValueType
 
-from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.source_file import JSON_LIMIT, SourceFile, quoted, read_json_object
-from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError, CheckpointError
 from converter.metadata import KeyValue, array, uint32
 
@@ -32,18 +30,17 @@ RANK = 4
 RUN = ("Transformer", "Pooling", "Normalize")
 
 
-def pooling_key_values(arch: str, sources: Iterable[SourceTensor]) -> list[KeyValue]:
-    """The pooling type of a sentence-transformers checkpoint; nothing where the weights do not lie in such a one.
+def pooling_key_values(arch: str, directory: Path | None) -> list[KeyValue]:
+    """The pooling type of a sentence-transformers checkpoint; nothing where the checkpoint is none.
 
     Args:
         arch: llama.cpp's architecture, the prefix of the key.
-        sources: the checkpoint's tensors; the files that hold them lie beside ``modules.json``.
+        directory: where the checkpoint lies.
 
     Raises:
         ArchitectureError: a module or a pooling mode that llama.cpp does not run.
         CheckpointError: a file is missing or damaged.
     """
-    directory = directory_of(sources)
     if directory is None or not (directory / MODULES).is_file():
         return []
     folders = []
@@ -65,11 +62,6 @@ def rank_key_values(arch: str, labels: list[str]) -> list[KeyValue]:
         uint32(f"{arch}.pooling_type", RANK),
         array(f"{arch}.classifier.output_labels", labels, GGUFValueType.STRING),
     ]
-
-
-def directory_of(sources: Iterable[SourceTensor]) -> Path | None:
-    """Where the weights lie; None where they are not in safetensors files."""
-    return next((source.file.path.parent for source in sources if isinstance(source, SafetensorsTensor)), None)
 
 
 def kind_of(module: Mapping[str, Any]) -> str:

@@ -29,7 +29,7 @@ class Qwen3(Qwen2):
     @cached_property
     def answers(self) -> LogitScore | None:
         """The tokens by which a checkpoint ranks texts; None for others."""
-        return find_logit_score(self.sources.values(), self.vocab_size) if self.arch in RANKING else None
+        return find_logit_score(self.directory, self.vocab_size) if self.arch in RANKING else None
 
     def warnings(self) -> list[str]:
         ranks = "by its files it ranks texts: its GGUF file gives the probability of yes against no and no text"

@@ -96,7 +96,7 @@ class T5(Family):
             uint32(f"{arch}.attention.value_length", config.integer("d_kv")),
             uint32(f"{arch}.attention.relative_buckets_count", config.integer("relative_attention_num_buckets", 8)),
             float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("layer_norm_epsilon")),
-            *pooling_key_values(arch, self.sources.values()),
+            *pooling_key_values(arch, self.directory),
         ]
 
     def tensors(self) -> Iterator[TargetTensor]:

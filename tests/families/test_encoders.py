@@ -115,6 +115,21 @@ def test_fields_of_the_published_nomic_bert(tmp_path: Path) -> None:
     assert_near(llama_cpp_embeddings.token_embeddings(file, TOKENS), expected)
 
 
+def test_pooling_of_pytorch_files(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model = write_encoder(tmp_path / "model", "bert")
+    write_pooling(model, {"word_embedding_dimension": 256, "pooling_mode": "mean"})
+    safetensors = convert(model, "f32", tmp_path / "safetensors.gguf", verify="none").output
+    weights = model / "model.safetensors"
+    torch.save(load_file(weights), model / "pytorch_model.bin")
+    weights.unlink()
+    pytorch = convert(model, "f32", tmp_path / "pytorch.gguf", verify="none").output
+    assert pytorch.read_bytes() == safetensors.read_bytes()
+    assert_near(llama_cpp_embeddings.text_embedding(pytorch, TOKENS), POOLING["mean"](transformers_embeddings(model)))
+
+
 @pytest.mark.parametrize("mode", POOLING)
 @pytest.mark.parametrize("old", [True, False])
 def test_pooling(mode: str, old: bool, tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("cohere", {"logit_scale": "small"}, "'logit_scale' is 'small', a finite number expected"),
     ("cohere2", {"attention_bias": True}, "'attention_bias' is True"),
     ("cohere2", {"rotary_pct": 0.5}, "'rotary_pct' is 0.5"),
+    ("cohere2", {"layer_types": ["full_attention"] * 5}, "'layer_types' has 'full_attention' for all layers"),
     ("cohere2", {"layer_types": ["linear_attention"] * 5}, "'layer_types' is .* sliding_attention, full_attention"),
     ("gpt-oss", {"swiglu_limit": 5.0}, "'swiglu_limit' is 5.0"),
     ("gpt-oss", {"swiglu_alpha": 1.0}, "'swiglu_alpha' is 1.0"),
