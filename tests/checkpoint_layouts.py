@@ -32,3 +32,15 @@ def spread_choice(model: Any) -> None:
     for name, buffer in model.named_buffers():
         if name.endswith(("e_score_correction_bias", "expert_bias")):
             buffer.normal_(0, 0.3)
+
+
+def with_config(checkpoint: Path, directory: Path, changes: dict[str, Any], *, text: bool = False) -> Path:
+    """The same files in another directory, with other fields in config.json, or in its ``text_config``."""
+    directory.mkdir()
+    for path in checkpoint.iterdir():
+        if path.name != "config.json":
+            (directory / path.name).symlink_to(path)
+    config = json.loads((checkpoint / "config.json").read_text())
+    changes = {"text_config": {**config["text_config"], **changes}} if text else changes
+    (directory / "config.json").write_text(json.dumps({**config, **changes}))
+    return directory

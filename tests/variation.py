@@ -34,7 +34,7 @@ class Variation:
 def _modules() -> list[ModuleType]:
     modules = []
     for path in sorted((Path(__file__).parent / "families").glob("*.py")):
-        if not path.name.startswith("test_"):
+        if not path.name.startswith(("test_", "conftest")):
             spec = importlib.util.spec_from_file_location(f"families_{path.stem}", path)
             assert spec is not None
             assert spec.loader is not None

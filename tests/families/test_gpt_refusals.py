@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from checkpoint_builder import write_model
+from checkpoint_layouts import with_config
 
 from converter import convert
 from converter.errors import ArchitectureError
@@ -126,37 +127,16 @@ WARNED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One checkpoint of each variation that is converted after a change of its config.json."""
-    names = dict.fromkeys(name for name, _, _ in (*REFUSED, *WARNED))
-    return {name: write_model(tmp_path_factory.mktemp(name), name) for name in names}
-
-
-def changed(original: Path, changes: dict[str, Any], model: Path) -> Path:
-    """The checkpoint with other values in its config.json."""
-    model.mkdir()
-    for file in original.iterdir():
-        (model / file.name).symlink_to(file)
-    config = json.loads((model / "config.json").read_text()) | changes
-    (model / "config.json").unlink()
-    (model / "config.json").write_text(json.dumps(config))
-    return model
-
-
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
-def test_refused(
-    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
-    model = changed(checkpoints[name], changes, tmp_path / "model")
-    with pytest.raises(ArchitectureError, match=message):
-        convert(model, "f32", tmp_path / "f32.gguf", verify="none")
-    assert not list(tmp_path.glob("*.gguf*"))
+def test_refused(name: str, changes: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
+    refused(name, changes, message)
 
 
 @pytest.mark.parametrize(("name", "changes", "message"), WARNED)
-def test_warned(name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    model = changed(checkpoints[name], changes, tmp_path / "model")
+def test_warned(
+    name: str, changes: dict[str, Any], message: str, checkpoints: Mapping[str, Path], tmp_path: Path
+) -> None:
+    model = with_config(checkpoints[name], tmp_path / "model", changes)
     [warning] = convert(model, "f32", tmp_path / "f32.gguf", verify="none", dry_run=True).warnings
     assert message in warning
 

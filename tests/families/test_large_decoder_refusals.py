@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from checkpoint_builder import write_model
+from checkpoint_layouts import with_config
 
 from converter import convert
 from converter.architectures import FAMILIES
-from converter.errors import ArchitectureError, CheckpointError
+from converter.errors import CheckpointError
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32}
 FULL, WINDOWED = "full_attention", "sliding_attention"
@@ -74,31 +75,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {name: write_model(tmp_path_factory.mktemp(name) / "model", name) for name in {row[0] for row in REFUSED}}
-
-
-def with_config(checkpoint: Path, directory: Path, changes: dict[str, Any]) -> Path:
-    """The checkpoint with some fields of its config.json changed."""
-    directory.mkdir()
-    for path in checkpoint.iterdir():
-        if path.name != "config.json":
-            (directory / path.name).symlink_to(path)
-    config = json.loads((checkpoint / "config.json").read_text())
-    (directory / "config.json").write_text(json.dumps({**config, **changes}))
-    return directory
-
-
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
-def test_refused(
-    name: str, changes: dict[str, Any], message: str, checkpoints: dict[str, Path], tmp_path: Path
-) -> None:
-    model = with_config(checkpoints[name], tmp_path / "model", changes)
-    with pytest.raises(ArchitectureError, match=message) as refusal:
-        convert(model, "f32", tmp_path / "out.gguf", verify="none")
-    assert "\n" not in str(refusal.value)
-    assert not (tmp_path / "out.gguf").exists()
+def test_refused(name: str, changes: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
+    refused(name, changes, message)
 
 
 def test_mimo2_without_its_sinks_is_refused(tmp_path: Path) -> None:
