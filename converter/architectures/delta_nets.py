@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -98,6 +99,6 @@ class GatedDeltaNets(Qwen2):
         yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, query))
         yield from self.head_norms(target, source)
 
+    @abstractmethod
     def delta_net(self, target: str, source: str) -> Iterator[TargetTensor]:
         """The tensors of one delta net."""
-        raise NotImplementedError

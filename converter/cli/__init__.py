@@ -103,8 +103,6 @@ def cli(context: click.Context, /, **options: Any) -> None:
 def main() -> None:
     """Entry point: exit code 0 for success, 1 for a failed job, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM."""
     signal.signal(signal.SIGTERM, _terminate)
-    # Nothing here multiplies large matrices with numpy; its idle threads would only spin when they start.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = sys.argv[1:]
     verbose, json = "--verbose" in arguments or "-v" in arguments, "--log-json" in arguments
     try:
