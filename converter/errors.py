@@ -38,6 +38,16 @@ class VerificationError(ConversionError):
     """The written file does not behave like its source."""
 
 
+class EnvironmentFailure(ConversionError):
+    """A check could not be carried out, which says nothing about the file.
+
+    A process that was killed by a signal, too little memory, a package that is missing or broken, a timeout. The file
+    is kept as unverified.
+    """
+
+    exit_code = 3
+
+
 class UsageError(ConversionError):
     """An option, a configuration key or a value that is wrong before any work starts."""
 
