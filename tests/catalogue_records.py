@@ -9,6 +9,7 @@ from typing import Any
 
 from converter import Result
 from converter.catalogue import Catalogue, FileDigest, Source, key_of
+from converter.pipeline.known import facts_of
 from converter.verification import Verification
 
 
@@ -46,7 +47,9 @@ def recorded(model: Path, output: Path, **further: Any) -> None:
     """Make a result and record it."""
     result = made(output)
     with Catalogue(output.parent / "catalogue.sqlite") as catalogue:
-        catalogue.record(key_of(choices(model, **further), Source.local(model), output), result, [digest(output)])
+        catalogue.record(
+            key_of(choices(model, **further), Source.local(model), output), facts_of(result), [digest(output)]
+        )
 
 
 def rewrite(path: Path) -> None:

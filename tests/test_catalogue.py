@@ -24,12 +24,12 @@ from converter.catalogue import (
     CatalogueError,
     Hashing,
     Source,
-    content_hash,
     input_files,
     key_of,
     output_files,
 )
 from converter.catalogue.digests import Cancelled, HashingError
+from converter.pipeline.known import facts_of, known_result
 from converter.recipes import Overrides
 from converter.verification import Verification
 
@@ -48,7 +48,7 @@ def found(model: Path, output: Path, **further: Any) -> bool:
 def test_the_content_hash_is_that_of_sha256sum(model: Path, tmp_path: Path) -> None:
     lines = sorted(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in model.iterdir())
     with Catalogue(tmp_path / "c.sqlite") as catalogue:
-        assert content_hash(input_files(model), catalogue) == hashlib.sha256("".join(lines).encode()).hexdigest()
+        assert catalogue.content(input_files(model)) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_an_unchanged_file_is_not_read_again(model: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_record_holds_everything(model: Path, tmp_path: Path) -> None:
     assert record.output_files == (digest(output),)
     assert record.source_files == tuple(digest(path) for path in sorted(model.iterdir()))
     assert set(record.versions) == {"converter", "gguf", "llama-cpp-python"}
-    assert record.result() == replace(made(output), known=True)
+    assert known_result(record) == replace(made(output), known=True)
     with sqlite3.connect(tmp_path / "catalogue.sqlite") as plain:
         (row,) = plain.execute("SELECT output, method, passed, facts ->> '$.verification.mean_kl' FROM results")
     assert row == ("out.gguf", "q4_0", 1, 0.25)
@@ -165,7 +165,7 @@ def test_a_file_that_failed_its_verification_is_no_answer(model: Path, tmp_path:
     output = tmp_path / "out.gguf"
     result = made(output, verification=Verification("load", passed=False, verdict="it does not load"))
     with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
-        catalogue.record(key_of(choices(model), Source.local(model), output), result, [digest(output)])
+        catalogue.record(key_of(choices(model), Source.local(model), output), facts_of(result), [digest(output)])
     assert not found(model, output, verify="none")
 
 
@@ -174,11 +174,13 @@ def test_an_output_in_parts(model: Path, tmp_path: Path) -> None:
     first, second = (made(part) for part in parts)
     result = replace(first, files=tuple(parts), output_bytes=first.output_bytes + second.output_bytes)
     with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
-        catalogue.record(key_of(choices(model), Source.local(model), output), result, [digest(part) for part in parts])
+        catalogue.record(
+            key_of(choices(model), Source.local(model), output), facts_of(result), [digest(part) for part in parts]
+        )
         for path in (output, *parts):
             record = catalogue.get(path)
             assert record is not None
-            assert record.result() == replace(result, known=True)
+            assert known_result(record) == replace(result, known=True)
     assert found(model, output)
     assert parts[0].name in command("list", tmp_path).out
     parts[1].unlink()
@@ -197,7 +199,7 @@ def test_files_elsewhere_count_by_their_digests(tmp_path: Path) -> None:
     output = tmp_path / "out.gguf"
     source = Source("hub:org/name@0123", "name", (), {"model.safetensors": "etag-1"})
     with Catalogue(tmp_path / "c.sqlite") as catalogue:
-        catalogue.record(key_of(choices(tmp_path), source, output), made(output), [digest(output)])
+        catalogue.record(key_of(choices(tmp_path), source, output), facts_of(made(output)), [digest(output)])
         assert catalogue.find(key_of(choices(tmp_path), source, output))
         other = replace(source, elsewhere={"model.safetensors": "etag-2"})
         assert catalogue.find(key_of(choices(tmp_path), other, output)) is None
@@ -259,7 +261,7 @@ def test_a_conversion_goes_on_with_one_warning(
         assert books.answer(key) is None
         result = made(output)
         with books.hashing([*key.source.files, output]) as hashing:
-            books.record(key, result, [hashing], {output: output})
+            books.record(key, facts_of(result), [hashing], {output: output})
     assert warnings == [f"this conversion is not in the catalogue: {path}: {message}"]
 
 
@@ -277,7 +279,7 @@ def test_hashing_in_a_thread_while_the_file_gets_its_name(model: Path, tmp_path:
     with Bookkeeping(tmp_path / "c.sqlite", pytest.fail) as books:
         result = replace(made(part), output=output)
         with books.hashing([*key.source.files, part]) as hashing:
-            books.record(key, result, [hashing], {part: output})
+            books.record(key, facts_of(result), [hashing], {part: output})
         assert books.answer(key) is None  # killed here, it is not taken for done
         part.rename(output)
         record = books.answer(key)

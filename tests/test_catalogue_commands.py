@@ -14,6 +14,7 @@ from command_line import convert as command
 from command_line import refusal
 
 from converter.catalogue import Catalogue, Source, key_of
+from converter.pipeline.known import facts_of
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -113,7 +114,7 @@ def test_prune_leaves_a_directory_with_files_of_the_users_own(model: Path, tmp_p
     result = replace(made(tmp_path / "x"), output=output, files=(output,))
     with Catalogue(tmp_path / "catalogue.sqlite") as catalogue:
         files = [digest(path) for path in output.iterdir()]
-        catalogue.record(key_of({"method": "f16"}, Source.local(model), output), result, files)
+        catalogue.record(key_of({"method": "f16"}, Source.local(model), output), facts_of(result), files)
     if own:
         (output / "notes.txt").write_text("mine")
     assert command("prune", tmp_path, "--keep", 0, "--files", "--yes").code == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import llama_cpp_oracle
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from converter import convert
 from converter.errors import UsageError
-from converter.imatrix import Entry, ImatrixError, ImportanceMatrix
+from converter.imatrix import Entry, ImatrixError, ImportanceMatrix, write_imatrix
 from converter.recipes import METHODS, Overrides
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
@@ -42,7 +41,7 @@ def random_importance(
             entries[tensor.name] = Entry(sums, np.full(stack, 7))
     matrix = ImportanceMatrix(entries, chunk_size=512, chunk_count=1, datasets=("random",))
     path = folder / "imatrix.gguf"
-    matrix.write(path)
+    write_imatrix(path, matrix)
     return path, {name: matrix.importance_of(name) for name in entries}
 
 
@@ -159,11 +158,12 @@ def test_a_changed_choice_of_weights_starts_over(sample_f32: Path, tmp_path: Pat
 
     def digest(overrides: Overrides) -> str:
         from converter.formats import find_format
-        from converter.opening import locate, open_model
+        from converter.model import open_model
         from converter.request import Request
+        from converter.sources import open_source
 
         request = Request(SAMPLE, "q4_k_s", "x.gguf", overrides=overrides, imatrix=[file], verify="none")
-        with ExitStack() as stack, open_model(locate(request, stack, lambda _: None)) as model:
+        with open_source(request.model) as source, open_model(source) as model:
             prepared = find_format("gguf").prepare(model, request)
         return prepared.plan.digest()
 

@@ -15,8 +15,9 @@ from huggingface_hub import constants
 from converter.destinations import CardFacts, check_push, model_card, push_to_hub
 from converter.destinations.card import File, digested, inherited_facts, measured
 from converter.errors import ConversionError, OutputError, UsageError
+from converter.pipeline.delivery import card_facts
 from converter.result import Result
-from converter.sources import patience
+from converter.sources import Source, patience
 from converter.verification import Verification
 
 SOURCE_CARD = """---
@@ -186,20 +187,24 @@ def test_the_card_s_text() -> None:
     assert "sample, converted to safetensors with method `q4_0`." in other
 
 
+def source_of(origin: str) -> Source:
+    return Source("sample", Path("sample"), origin=origin, name="sample")
+
+
 def test_quality_is_told_where_it_was_measured(tmp_path: Path) -> None:
     file = tmp_path / "sample-q4_0.gguf"
     file.write_bytes(b"GGUF")
     full = Verification("full", True, "fine", mean_kl=0.0123456, top1_agreement=0.9312, file_perplexity=17.1)
     made = Result(file, "q4_0", 100, 4, 10, 4.5, {}, {}, {}, files=(file,), verification=full)
-    found = CardFacts.of(made, repo="lab/x", origin=f"hub:lab/sample@{'1' * 40}", name="sample")
+    found = card_facts(made, source_of(f"hub:lab/sample@{'1' * 40}"), "lab/x")
     assert (found.base_model, found.commit) == ("lab/sample", "1" * 40)
     assert found.files == [File("sample-q4_0.gguf", 4, hashlib.sha256(b"GGUF").hexdigest())]
     text = model_card(found)
     assert "| mean KL divergence from the source, nats per token | 0.01235 |" in text
     assert "| same most likely token as the source | 93.12% |" in text
     assert "perplexity of the source" not in text
-    assert measured(Result(file, "q4_0", 1, 1, 1, 1.0, {}, {}, {})) == {}
-    local = CardFacts.of(made, repo="lab/x", origin="/models/sample", name="sample")
+    assert measured({"mean_kl": None}) == {}
+    local = card_facts(made, source_of("/models/sample"), "lab/x")
     assert (local.base_model, local.commit) == (None, None)
     assert digested(file).nbytes == 4
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from converter import convert
 from converter.errors import RecipeError
-from converter.imatrix import collect
+from converter.pipeline import collect
 from converter.recipes import METHODS
 from converter.verification.divergence import Divergence
 from converter.verification.llama import LlamaModel

@@ -16,7 +16,12 @@ from converter.errors import ConversionError
 from converter.pipeline import Progress, Result, convert_together
 
 #: What most conversions import sooner or later.
-NEEDED = ("converter.together", "converter.formats.gguf", "converter.architectures", "converter.vocabs.proof")
+NEEDED = (
+    "converter.pipeline.conversion",
+    "converter.formats.gguf",
+    "converter.architectures",
+    "converter.vocabs.proof",
+)
 #: Seconds between two steps that are told of the same stage.
 INTERVAL = 0.5
 #: Seconds that an interrupted conversion gets to leave its unfinished output in order.

@@ -167,6 +167,7 @@ def kept(jobs: Sequence[Job]) -> list[Outcome]:
     Whether a model elsewhere is still the same takes its conversion to find out, which then gives the known result.
     """
     from converter.catalogue import Bookkeeping, Source, key_of
+    from converter.pipeline import known_result
 
     found = []
     for job in jobs:
@@ -176,7 +177,7 @@ def kept(jobs: Sequence[Job]) -> list[Outcome]:
         with Bookkeeping(Path(asked.catalogue), lambda _: None) as books:
             record = books.answer(key_of(vars(asked), Source.local(model), Path(str(asked.output))))
         if record is not None:
-            found.append(Outcome(job, record.result(), kept=True))
+            found.append(Outcome(job, known_result(record), kept=True))
     return found
 
 

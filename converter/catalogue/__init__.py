@@ -6,20 +6,20 @@
 from converter.catalogue.bookkeeping import Bookkeeping
 from converter.catalogue.catalogue import Catalogue
 from converter.catalogue.database import CatalogueError, default_catalogue
-from converter.catalogue.digests import FileDigest, Hashing, content_hash, input_files, output_files
-from converter.catalogue.record import Record
+from converter.catalogue.digests import FileDigest, Hashing, input_files, output_files
+from converter.catalogue.record import Facts, Record
 from converter.catalogue.request_key import RequestKey, Source, key_of
 
 __all__ = [
     "Bookkeeping",
     "Catalogue",
     "CatalogueError",
+    "Facts",
     "FileDigest",
     "Hashing",
     "Record",
     "RequestKey",
     "Source",
-    "content_hash",
     "default_catalogue",
     "input_files",
     "key_of",

@@ -6,16 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from converter.catalogue.catalogue import Catalogue
 from converter.catalogue.database import CatalogueError
 from converter.catalogue.digests import Cancelled, FileDigest, Hashing, HashingError
-from converter.catalogue.record import Record
+from converter.catalogue.record import Facts, Record
 from converter.catalogue.request_key import RequestKey
-
-if TYPE_CHECKING:
-    from converter import Result
 
 
 class Bookkeeping:
@@ -84,14 +81,34 @@ class Bookkeeping:
                 return Hashing(wanted, catalogue.known(wanted) if catalogue else {}, threads=threads)
         return Hashing((), {})
 
-    def record(
-        self, key: RequestKey, result: Result, hashings: Sequence[Hashing], outputs: Mapping[Path, Path]
-    ) -> None:
+    def verified(self, output: Path, verification: Mapping[str, Any], renamed: Mapping[Path, Path]) -> None:
+        """Remember that an output which lacked a verdict has one now.
+
+        Args:
+            output: the path that was asked for.
+            verification: fields of the verification.
+            renamed: the final path of each file, or of the directory of all files, by the one that it had.
+        """
+        with self._unspoilt():
+            catalogue = self._open(make=False)
+            record = None if catalogue is None else catalogue.get(output)
+            if catalogue is not None and record is not None:
+                catalogue.verified(record, verification, renamed)
+
+    def forget(self, output: Path) -> None:
+        """Remove the result of this output, where there is one."""
+        with self._unspoilt():
+            catalogue = self._open(make=False)
+            record = None if catalogue is None else catalogue.get(output)
+            if catalogue is not None and record is not None:
+                catalogue.forget([record])
+
+    def record(self, key: RequestKey, made: Facts, hashings: Sequence[Hashing], outputs: Mapping[Path, Path]) -> None:
         """Remember a result; to be called just before the output gets its name.
 
         Args:
             key: the request.
-            result: what was made, ``result.output`` under its final name.
+            made: what was made, its files under their final names.
             hashings: what :meth:`hashing` returned for the source and for the output; they are waited for.
             outputs: the final path of each of the output's files by the one that was hashed.
         """
@@ -106,4 +123,4 @@ class Bookkeeping:
             except Cancelled:
                 return
             catalogue.remember(digests[path] for path in key.source.files)
-            catalogue.record(key, result, [digests[now].at(final) for now, final in outputs.items()])
+            catalogue.record(key, made, [digests[now].at(final) for now, final in outputs.items()])

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
 from converter.catalogue.database import CatalogueError, connect, explained
 from converter.catalogue.digests import FileDigest, content_of, file_digest, identity_of
-from converter.catalogue.record import COLUMNS, Record, record_of, row_of, stored_path
+from converter.catalogue.record import COLUMNS, Facts, Record, file_facts, record_of, row_of, stored_path
 from converter.catalogue.request_key import PACKAGES, STRENGTH, RequestKey, versions
-
-if TYPE_CHECKING:
-    from converter import Result
 
 _INSERT = (
     f"INSERT OR REPLACE INTO results ({', '.join(COLUMNS)}, facts) "
@@ -68,6 +66,7 @@ class Catalogue:
         level = record.verification["level"] if record.verification is not None else "none"
         same = (
             record.passed is not False
+            and not record.unverified
             and STRENGTH[level] >= STRENGTH[key.verify]
             and all(record.versions.get(name) == versions(key)[name] for name in PACKAGES)
             and record.recipe.keys() == key.recipe.keys() | key.files.keys()
@@ -75,13 +74,13 @@ class Catalogue:
             and all(file.path.is_file() and identity_of(file.path)[0] == file.size for file in record.output_files)
             and sorted(file.size for file in record.source_files)
             == sorted(identity_of(path)[0] for path in key.source.files)
-            and all(record.recipe[name] == self._content(files) for name, files in key.files.items())
-            and record.content == self._content(key.source.files, key.source.elsewhere)
+            and all(record.recipe[name] == self.content(files) for name, files in key.files.items())
+            and record.content == self.content(key.source.files, key.source.elsewhere)
             and all(self._holds(file) for file in record.output_files)
         )
         return record if same else None
 
-    def record(self, key: RequestKey, result: Result, outputs: Sequence[FileDigest]) -> Record:
+    def record(self, key: RequestKey, made: Facts, outputs: Sequence[FileDigest]) -> Record:
         """Remember a result, in place of an earlier one of the same output.
 
         Call it just before the output gets its name: a record that a killed process leaves then points to a file that
@@ -89,7 +88,7 @@ class Catalogue:
 
         Args:
             key: the request.
-            result: what was made, ``result.output`` under its final name.
+            made: what was made, its files under their final names.
             outputs: digests of the output's files, under their final names.
 
         Raises:
@@ -100,9 +99,9 @@ class Catalogue:
         content = content_of(
             [*((path.name, file.sha256) for path, file in files.items()), *key.source.elsewhere.items()]
         )
-        recipe = {**key.recipe, **{name: self._content(paths) for name, paths in key.files.items()}}
+        recipe = {**key.recipe, **{name: self.content(paths) for name, paths in key.files.items()}}
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        row = row_of(key, result, created, content, recipe, list(files.values()), list(outputs), self._home)
+        row = row_of(key, made, created, content, recipe, list(files.values()), list(outputs), self._home)
         with explained(self.path):
             self._connection.execute(_INSERT, row)
         self.remember(outputs)
@@ -134,6 +133,40 @@ class Catalogue:
         if row is not None:
             return self._record(row)
         return next((one for one in self.records() if path in [file.path for file in one.output_files]), None)
+
+    def verified(self, record: Record, verification: Mapping[str, Any], renamed: Mapping[Path, Path]) -> None:
+        """Remember that a result which lacked a verdict has one now.
+
+        Args:
+            record: the result.
+            verification: fields of the verification.
+            renamed: the final path of each file, or of the directory of all files, by the one that it had.
+
+        Raises:
+            CatalogueError: it cannot be written.
+        """
+
+        def final(path: Path) -> Path:
+            for now, then in renamed.items():
+                if path.is_relative_to(now.absolute()):
+                    return then.absolute() / path.relative_to(now.absolute())
+            return path
+
+        changes = {
+            "verification": verification,
+            "unverified": "",
+            "files": [stored_path(path.absolute(), self._home) for path in renamed.values()],
+            "output_files": [
+                {**file_facts(file), "path": stored_path(final(file.path), self._home)} for file in record.output_files
+            ],
+        }
+        row = self._row("id = ?", record.id)
+        assert row is not None
+        facts = json.dumps(json.loads(row["facts"]) | changes, default=str)
+        with explained(self.path):
+            self._connection.execute(
+                "UPDATE results SET passed = ?, facts = ? WHERE id = ?", (int(verification["passed"]), facts, record.id)
+            )
 
     def forget(self, records: Iterable[Record]) -> None:
         """Remove results from the catalogue; their files stay.
@@ -181,7 +214,17 @@ class Catalogue:
             with explained(self.path):
                 self._connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
 
-    def _content(self, files: Sequence[Path], elsewhere: Mapping[str, str] | None = None) -> str:
+    def content(self, files: Sequence[Path], elsewhere: Mapping[str, str] | None = None) -> str:
+        """SHA-256 over the names and SHA-256 of files, which are read where they are not known as they are.
+
+        Args:
+            files: on this machine.
+            elsewhere: a digest or an ETag by name of those that are not.
+
+        Raises:
+            HashingError: a file cannot be read.
+            CatalogueError: the catalogue is damaged or cannot be written.
+        """
         local = ((path.name, file.sha256) for path, file in self.digests(files).items())
         return content_of([*local, *(elsewhere or {}).items()])
 

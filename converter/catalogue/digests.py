@@ -5,24 +5,21 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from converter.errors import ConversionError
-
-if TYPE_CHECKING:
-    from converter.catalogue.catalogue import Catalogue
 
 #: Bytes read at a time; a cancelled hashing stops after these.
 CHUNK = 1 << 20
 #: Ends of names of files with weights, of which a directory may hold the same in several formats.
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".ot")
 #: Ends of names that a conversion leaves in a directory, which are never part of a source.
-MADE_HERE = (".gguf", ".part", ".journal", ".rejected", ".sqlite", ".sqlite-journal", ".lock")
+MADE_HERE = (".gguf", ".part", ".journal", ".rejected", ".unverified", ".sqlite", ".sqlite-journal", ".lock")
 
 
 class HashingError(ConversionError):
@@ -131,21 +128,8 @@ class Hashing:
         return {path: digest.result() for path, digest in self._digests.items()}
 
 
-def content_hash(files: Sequence[Path], known: Catalogue) -> str:
-    """SHA-256 over the names and SHA-256 of files, in the order of names: the same wherever they lie.
-
-    Args:
-        files: they are read where the catalogue does not know them as they are.
-        known: learns what was read.
-
-    Raises:
-        HashingError: a file cannot be read.
-    """
-    return content_of((path.name, digest.sha256) for path, digest in known.digests(files).items())
-
-
 def content_of(named: Iterable[tuple[str, str]]) -> str:
-    """The content hash of files' names and digests."""
+    """SHA-256 over the names and SHA-256 of files, in the order of names: the same wherever they lie."""
     lines = sorted(f"{digest}  {name}\n" for name, digest in named)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -9,19 +9,45 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from converter.catalogue.digests import FileDigest
 from converter.catalogue.request_key import RequestKey, versions
-
-if TYPE_CHECKING:
-    from converter import Result
 
 #: Columns besides ``id`` and ``facts``, in the table's order.
 COLUMNS = (
     "created", "output", "origin", "content", "method", "format", "passed", "source_bytes", "output_bytes",
     "bits_per_weight",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is kept of a result beside its request.
+
+    Attributes:
+        source_bytes: bytes of the source's tensors.
+        bits_per_weight: of all tensors together.
+        weights: number of elements of all tensors.
+        seconds: by stage.
+        tensor_types: type of each tensor.
+        tensor_shapes: shape of each tensor.
+        files: what was written, in the order of reading; a directory stands for its files.
+        warnings: what the user should know.
+        verification: fields of the verification, ``level`` and ``passed`` among them; None without one.
+        unverified: why it could not be verified; empty where it was, or nobody asked.
+    """
+
+    source_bytes: int
+    bits_per_weight: float
+    weights: int
+    seconds: Mapping[str, float]
+    tensor_types: Mapping[str, str]
+    tensor_shapes: Mapping[str, tuple[int, ...]]
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+    verification: Mapping[str, Any] | None = None
+    unverified: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,7 @@ class Record:
         tensor_types: type of each tensor.
         tensor_shapes: shape of each tensor.
         warnings: what the user should know.
+        unverified: why it could not be verified; it then has another name than the one that was asked for.
     """
 
     id: int
@@ -75,6 +102,7 @@ class Record:
     tensor_types: Mapping[str, str]
     tensor_shapes: Mapping[str, tuple[int, ...]]
     warnings: tuple[str, ...]
+    unverified: str = ""
 
     @property
     def first(self) -> Path:
@@ -83,36 +111,12 @@ class Record:
 
     @property
     def state(self) -> str:
-        """``there``, ``changed`` (another size or time than recorded) or ``gone``."""
+        """``there``, ``changed`` (another size or time than recorded), ``gone`` or ``unverified``."""
         if not all(file.path.is_file() for file in self.output_files):
             return "gone"
+        if self.unverified:
+            return "unverified"
         return "there" if all(file.unchanged() for file in self.output_files) else "changed"
-
-    def result(self) -> Result:
-        """What ``converter.convert`` returned then; limits that figures were held against are not kept."""
-        from converter import Result
-        from converter.verification import Verification
-
-        verification = None
-        if self.verification is not None:
-            names = {field.name for field in dataclasses.fields(Verification)} - {"thresholds"}
-            verification = Verification(**{name: self.verification[name] for name in names & set(self.verification)})
-        return Result(
-            output=self.first,
-            method=self.method,
-            source_bytes=self.source_bytes,
-            output_bytes=self.output_bytes,
-            weights=self.weights,
-            bits_per_weight=self.bits_per_weight,
-            tensor_types=dict(self.tensor_types),
-            tensor_shapes={name: tuple(shape) for name, shape in self.tensor_shapes.items()},
-            seconds=dict(self.seconds),
-            output_format=self.format,
-            files=self.files,
-            known=True,
-            warnings=self.warnings,
-            verification=verification,
-        )
 
     def as_json(self) -> dict[str, Any]:
         """All of it but the tensors, as JSON has it."""
@@ -122,20 +126,21 @@ class Record:
             **fields,
             "output": str(self.output),
             "state": self.state,
-            "source_files": [_file(file) for file in self.source_files],
-            "output_files": [_file(file) for file in self.output_files],
+            "source_files": [file_facts(file) for file in self.source_files],
+            "output_files": [file_facts(file) for file in self.output_files],
             "files": [str(path) for path in self.files],
             "warnings": list(self.warnings),
         }
 
 
-def _file(digest: FileDigest) -> dict[str, Any]:
+def file_facts(digest: FileDigest) -> dict[str, Any]:
+    """A digest as JSON has it."""
     return {**dataclasses.asdict(digest), "path": str(digest.path)}
 
 
 def row_of(
     key: RequestKey,
-    result: Result,
+    made: Facts,
     created: str,
     content: str,
     recipe: Mapping[str, Any],
@@ -144,19 +149,19 @@ def row_of(
     home: Path,
 ) -> dict[str, Any]:
     """The row of a result, by column; ``home`` is the catalogue's directory."""
-    verification = result.verification
     facts = {
         "recipe": recipe,
         "versions": versions(key),
-        "source_files": [_file(file) for file in source_files],
-        "output_files": [{**_file(file), "path": stored_path(file.path, home)} for file in output_files],
-        "files": [stored_path(path.absolute(), home) for path in result.files],
-        "weights": result.weights,
-        "seconds": dict(result.seconds),
-        "verification": None if verification is None else dataclasses.asdict(verification),
-        "tensor_types": dict(result.tensor_types),
-        "tensor_shapes": {name: list(shape) for name, shape in result.tensor_shapes.items()},
-        "warnings": list(result.warnings),
+        "source_files": [file_facts(file) for file in source_files],
+        "output_files": [{**file_facts(file), "path": stored_path(file.path, home)} for file in output_files],
+        "files": [stored_path(path.absolute(), home) for path in made.files],
+        "weights": made.weights,
+        "seconds": dict(made.seconds),
+        "verification": made.verification,
+        "tensor_types": dict(made.tensor_types),
+        "tensor_shapes": {name: list(shape) for name, shape in made.tensor_shapes.items()},
+        "warnings": list(made.warnings),
+        "unverified": made.unverified,
     }
     return {
         "created": created,
@@ -165,10 +170,10 @@ def row_of(
         "content": content,
         "method": key.method,
         "format": key.output_format,
-        "passed": None if verification is None else int(verification.passed),
-        "source_bytes": result.source_bytes,
+        "passed": None if made.verification is None else int(made.verification["passed"]),
+        "source_bytes": made.source_bytes,
         "output_bytes": sum(file.size for file in output_files),
-        "bits_per_weight": result.bits_per_weight,
+        "bits_per_weight": made.bits_per_weight,
         "facts": json.dumps(facts, default=str),
     }
 
@@ -190,6 +195,7 @@ def record_of(row: sqlite3.Row, home: Path) -> Record:
         files=tuple(found_path(path, home) for path in facts["files"]),
         tensor_shapes={name: tuple(shape) for name, shape in facts["tensor_shapes"].items()},
         warnings=tuple(facts["warnings"]),
+        unverified=facts.get("unverified", ""),  # absent where an earlier version wrote it
         **{name: facts[name] for name in ("recipe", "versions", "weights", "seconds", "verification", "tensor_types")},
     )
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "ollama": "Make a GGUF a model of a running Ollama server.",
     "prune": "Forget results whose outputs are gone, and delete old ones where asked.",
     "show": "Print everything that is known of one result.",
+    "verify": "Hold a finished file or directory against the model that it was made of.",
 }
 
 

@@ -69,7 +69,8 @@ def run(*, quiet: bool, **options: Any) -> ImportanceMatrix:
     """Collect with a bar in tokens."""
     from tqdm import tqdm
 
-    from converter.imatrix import Progress, collect
+    from converter.imatrix import Progress
+    from converter.pipeline import collect
 
     bar: tqdm[Any] | None = None
 
@@ -91,13 +92,13 @@ def run(*, quiet: bool, **options: Any) -> ImportanceMatrix:
 
 def combine_files(files: tuple[str, ...], output: Path, chunk_size: int | None, *, overwrite: bool) -> ImportanceMatrix:
     """Write the sum of several files."""
-    from converter.imatrix import combine, read_imatrix
+    from converter.imatrix import combine, read_imatrix, write_imatrix
     from converter.imatrix.matrix import CHUNK_SIZE
     from converter.outputs import check_output
 
     check_output(output, overwrite=overwrite)
     matrix = combine([read_imatrix(file, chunk_size or CHUNK_SIZE) for file in files])
-    matrix.write(output)
+    write_imatrix(output, matrix)
     return matrix
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from converter.destinations.card import CardFacts, model_card
-from converter.destinations.destination import Destination, Progress, destination
+from converter.destinations.destination import Destination, destination
+from converter.destinations.store import Progress
 
 __all__ = ["CardFacts", "Destination", "Progress", "check_push", "destination", "model_card", "push_to_hub"]
 

@@ -9,14 +9,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 import yaml
 
 from converter.outputs import nbytes_of, size
-
-if TYPE_CHECKING:
-    from converter.result import Result
 
 #: Facts of the source's own card that stay true of what is made of it.
 INHERITED = ("license", "license_name", "license_link", "language", "pipeline_tag")
@@ -74,49 +71,19 @@ class CardFacts:
     source_card: str = ""
     auto_class: str = "AutoModelForCausalLM"
 
-    @classmethod
-    def of(cls, result: Result, *, repo: str, origin: str, name: str, source_card: str = "") -> Self:
-        """The facts of a conversion's result. Reads the files for their digests.
 
-        Args:
-            result: what was made.
-            repo: the repository that the card is for.
-            origin: where the source came from, as :class:`converter.sources.Source` says it.
-            name: the source model's name.
-            source_card: text of the source's own ``README.md``.
-        """
-        hub = origin.removeprefix("hub:") if origin.startswith("hub:") else ""
-        base, _, rest = hub.partition("@")
-        return cls(
-            repo=repo,
-            name=name,
-            method=result.method,
-            output_format=result.output_format,
-            files=[digested(path) for path in weight_files(result)],
-            weights=result.weights,
-            bits_per_weight=result.bits_per_weight,
-            source_bytes=result.source_bytes,
-            base_model=base or None,
-            commit=rest.partition("/")[0] or None,
-            quality=measured(result),
-            source_card=source_card,
-        )
+def measured(figures: Mapping[str, Any]) -> dict[str, str]:
+    """The figures of a full verification as a reader finds them.
 
-
-def weight_files(result: Result) -> list[Path]:
-    """The files of a result that hold weights."""
-    if result.output.is_dir():
-        return sorted(path for path in result.output.iterdir() if path.suffix in (".safetensors", ".bin"))
-    return list(result.files or (result.output,))
-
-
-def measured(result: Result) -> dict[str, str]:
-    """The figures of a result's verification, if it was a full one."""
-    found = ((label, layout, getattr(result.verification, name, None)) for name, label, layout in MEASURES)
+    Args:
+        figures: by the attribute of ``Verification``; what was not measured is None or absent.
+    """
+    found = ((label, layout, figures.get(name)) for name, label, layout in MEASURES)
     return {label: layout.format(value) for label, layout, value in found if value is not None}
 
 
 def digested(path: Path) -> File:
+    """A file with its digest; reads all of it."""
     with path.open("rb") as file:
         return File(path.name, nbytes_of(path), hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -8,37 +8,18 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from converter.destinations.store import Progress, Store, Uploads
 from converter.errors import OutputError
 from converter.sources.address import local_path
 from converter.sources.stores import filesystem, store_refusal
 
-#: Told of an upload: the file at hand, bytes that are there, bytes of all files.
-Progress = Callable[[str, int, int], None]
-
-#: Files to upload, with the address of each.
-Uploads = Sequence[tuple[Path, str]]
-
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+")
-
-
-class Store(Protocol):
-    """A place that takes files. Its refusals are of kind OutputError."""
-
-    def check(self, url: str) -> None:
-        """Refuse an address under which nothing can be written."""
-
-    def holds(self, url: str) -> bool:
-        """Whether there is something at the address."""
-        ...
-
-    def put(self, uploads: Uploads, tell: Progress) -> None:
-        """Upload files, each complete or not at all."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, HfApi, constants, errors
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from converter.destinations.destination import Progress, Uploads
+from converter.destinations.store import Progress, Uploads
 from converter.errors import OutputError, UsageError
 from converter.sources.address import HubAddress, address_of
 from converter.sources.hub_refusals import HTTP_ERROR, status_of

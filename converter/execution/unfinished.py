@@ -11,6 +11,7 @@ from types import TracebackType
 
 from converter.errors import OutputError
 from converter.execution.journal import Journal, Positions
+from converter.execution.unverified import Unverified
 
 
 class Unfinished:
@@ -37,6 +38,7 @@ class Unfinished:
         self.gathered = gathered
         self.path = output.with_name(f"{output.name}.part")
         self.journal = Journal(output.with_name(f"{output.name}.part.journal"), digest)
+        self.unverified = Unverified(output)
         self.descriptors: list[int] = []
         self.positions: Positions = []
         self._lock = -1
@@ -54,6 +56,7 @@ class Unfinished:
 
     def __enter__(self) -> Unfinished:
         try:
+            self.take_back()
             if self.names:
                 self.path.mkdir(exist_ok=True)
                 self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -153,6 +156,19 @@ class Unfinished:
         rejected = self.output.with_name(f"{self.output.name}.rejected")
         self._move(rejected)
         return rejected
+
+    def set_aside(self) -> None:
+        """Keep a complete output as ``<output>.unverified``, with its journal, so that nothing is written again."""
+        self.journal.close()
+        self.journal.path.replace(self.unverified.journal)
+        self._move(self.unverified.path)
+
+    def take_back(self) -> None:
+        """Go on with an output of this very plan that was set aside, unless there is a newer unfinished one."""
+        kept = Journal(self.unverified.journal, self.journal.digest)
+        if not self.path.exists() and self.unverified.path.exists() and kept.finished_tiles():
+            self.unverified.path.replace(self.path)
+            kept.path.replace(self.journal.path)
 
     def discard(self) -> None:
         """Remove everything written and the journal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,9 +27,8 @@ from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
     from converter.architectures import TargetTensor
-    from converter.opening import OpenModel
+    from converter.model import OpenModel
     from converter.request import Request
-    from converter.verification import Verification
 
 
 class Gguf(Format):
@@ -53,30 +52,6 @@ class Gguf(Format):
         limits = request.split_max_size, request.split_max_tensors
         layout = lay_out_files(planned.plan, planned.arch, stem, *limits)
         return Prepared(layout, planned.importance, (*planned.warnings, *oversized(layout.plan, limits[0])))
-
-    def verify(
-        self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
-    ) -> Verification:
-        from converter.verification import verify
-
-        # A name that the user changed afterwards has no proof: the source is asked again.
-        name = next((pair.value for pair in prepared.plan.metadata if pair.key == "general.name"), "")
-        return verify(
-            path,
-            level=request.verify,
-            source=model.path,
-            tokenizer=None if model.header is not None and request.tokenizer is None else model.tokenizer,
-            method=self.find_method(request.method),
-            pre=request.pre,
-            threads=request.threads,
-            batch_size=request.batch_size,
-            trust_remote_code=request.trust_remote_code,
-            load_dtype=prepared.plan.load_dtype,
-            adapters=model.adapters,
-            results=model.results(prepared.plan.load_dtype, trust_remote_code=request.trust_remote_code),
-            proof=model.proof(request.pre, name),
-            progress=tell,
-        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -15,9 +15,8 @@ from converter.execution.journal import Positions
 from converter.plan import Plan
 
 if TYPE_CHECKING:
-    from converter.opening import OpenModel
+    from converter.model import OpenModel
     from converter.request import Request
-    from converter.verification import Verification
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class Prepared:
 
 
 class Format(ABC):
-    """A container: which methods it has, how a model is laid out in it, and how an output is verified.
+    """A container: which methods it has, and how a model is laid out in it.
 
     Attributes:
         name: as ``--format`` takes it.
@@ -97,17 +96,3 @@ class Format(ABC):
     @abstractmethod
     def prepare(self, model: OpenModel, request: Request) -> Prepared:
         """Decide everything about the output; ConversionError where it cannot be made."""
-
-    @abstractmethod
-    def verify(
-        self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
-    ) -> Verification:
-        """Verify a complete output that still has its unfinished name.
-
-        Args:
-            path: the file, the first of several, or the directory.
-            model: the source.
-            request: what was asked for; its ``verify`` is ``load`` or ``full``.
-            prepared: what :meth:`prepare` gave.
-            tell: called with what comes next.
-        """

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from converter.checkpoints.tensor import SourceTensor
     from converter.execution.journal import Positions
     from converter.formats.safetensors_modules import LinearModules
-    from converter.opening import OpenModel
+    from converter.model import OpenModel
     from converter.plan import Plan
 
 INDEX = "pytorch_model.bin.index.json"

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from converter.architectures.target import Piece, TargetTensor
@@ -20,7 +19,7 @@ from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError, RecipeError, UsageError
 from converter.formats import bitsandbytes, compressed_tensors
 from converter.formats.layout import Format, Layout, Prepared
-from converter.formats.model_directory import TOKENIZER_FILES, ModelDirectory, matching, new_config
+from converter.formats.model_directory import ModelDirectory, new_config
 from converter.formats.safetensors_layout import MAX_SHARD, SafetensorsLayout, sharded
 from converter.formats.safetensors_modules import LinearModules, linear_modules
 from converter.formats.safetensors_scheme import PLAIN, TORCH_DTYPES, Scheme
@@ -29,9 +28,8 @@ from converter.recipes.overrides import Overrides
 from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
-    from converter.opening import OpenModel
+    from converter.model import OpenModel
     from converter.request import Request
-    from converter.verification import Verification
 
 SCHEMES: Mapping[str, Scheme] = {**compressed_tensors.SCHEMES, **bitsandbytes.SCHEMES}
 #: The nearest method of this format by the bits that one of GGUF's has in its name.
@@ -137,34 +135,6 @@ class Safetensors(Format):
             dtype: torch's name of the type of plain weights.
         """
         return SafetensorsLayout(plan, tuple(names), gathered=True, directory=directory)
-
-    def verify(
-        self, path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
-    ) -> Verification:
-        return verify_with_transformers(path, model, request, prepared, tell)
-
-
-def verify_with_transformers(
-    path: Path, model: OpenModel, request: Request, prepared: Prepared, tell: Callable[[str], None]
-) -> Verification:
-    """Verify a directory as :meth:`Format.verify` does, by stock transformers."""
-    from converter.verification.directory import verify_directory
-
-    return verify_directory(
-        path,
-        level=request.verify,
-        source=model.path,
-        tokenizer=model.tokenizer,
-        copied=matching(model.tokenizer, TOKENIZER_FILES),
-        method=request.method.lower(),
-        threads=request.threads,
-        batch_size=request.batch_size,
-        trust_remote_code=request.trust_remote_code,
-        load_dtype=prepared.plan.load_dtype,
-        adapters=model.adapters,
-        results=model.results(prepared.plan.load_dtype, trust_remote_code=request.trust_remote_code),
-        progress=tell,
-    )
 
 
 def check_choices(request: Request) -> None:

@@ -42,8 +42,15 @@ def check_suffix(path: Path) -> None:
         raise UsageError(f"{path}: ends in {path.suffix!r}, expected a name in {' or '.join(WRITERS)}")
 
 
-def write_imatrix(path: Path, matrix: ImportanceMatrix) -> None:
-    """Write a matrix in the format that the name tells. Raises as ``ImportanceMatrix.write``."""
+def write_imatrix(path: str | Path, matrix: ImportanceMatrix) -> None:
+    """Write a file that llama-quantize reads: llama.cpp's GGUF, or its older format for a name in ``.dat``.
+
+    Raises:
+        UsageError: the name ends otherwise.
+        OutputError: the file cannot be written.
+        ImatrixError: there is nothing to write.
+    """
+    path = Path(path)
     check_suffix(path)
     if not any(entry.has_data for entry in matrix.entries.values()):
         raise ImatrixError(f"{path}: not written: {matrix.origin} has no data for any tensor")

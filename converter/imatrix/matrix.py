@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,18 +103,6 @@ class ImportanceMatrix:
                 f"{expected[1]}; it was made for another model"
             )
         return importance.reshape(expected)
-
-    def write(self, path: str | Path) -> None:
-        """Write a file that llama-quantize reads: llama.cpp's GGUF, or its older format for a name in ``.dat``.
-
-        Raises:
-            UsageError: the name ends otherwise.
-            OutputError: the file cannot be written.
-            ImatrixError: there is nothing to write.
-        """
-        from converter.imatrix.files import write_imatrix
-
-        write_imatrix(Path(path), self)
 
 
 def combine(matrices: Sequence[ImportanceMatrix]) -> ImportanceMatrix:

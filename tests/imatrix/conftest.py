@@ -11,7 +11,8 @@ from checkpoint_builder import write_model
 from tokenizers import Tokenizer, processors
 
 from converter import convert
-from converter.imatrix import ImportanceMatrix, collect
+from converter.imatrix import ImportanceMatrix
+from converter.pipeline import collect
 
 SAMPLE = Path(__file__).parent.parent / "fixtures" / "sample"
 TEXT = SAMPLE / "heldout.txt"

@@ -12,7 +12,8 @@ from gguf import GGUFReader
 from imatrix.conftest import CHUNK_SIZE, CHUNKS, SAMPLE, TEXT, Collected
 
 from converter.errors import ConversionError
-from converter.imatrix import Progress, collect, read_imatrix
+from converter.imatrix import Progress, read_imatrix
+from converter.pipeline import collect
 
 
 class Interruption(Exception):

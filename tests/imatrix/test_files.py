@@ -11,7 +11,7 @@ from gguf import GGUFReader
 from imatrix.conftest import CHUNK_SIZE, CHUNKS, TEXT, Collected
 from numpy.typing import NDArray
 
-from converter.imatrix import Entry, ImportanceMatrix, combine, read_imatrix
+from converter.imatrix import Entry, ImportanceMatrix, combine, read_imatrix, write_imatrix
 
 RANDOM = np.random.default_rng(11)
 
@@ -89,7 +89,7 @@ def test_what_is_written_as_dat(tmp_path: Path) -> None:
         chunk_count=2,
         datasets=("first.txt", "second.txt"),
     )
-    matrix.write(tmp_path / "x.dat")
+    write_imatrix(tmp_path / "x.dat", matrix)
     means = np.concatenate([np.ones(32, np.float32), experts[1] / np.float32(64)])
     expected = {
         "blk.0.a_exps.weight": (1, means),
@@ -100,7 +100,7 @@ def test_what_is_written_as_dat(tmp_path: Path) -> None:
 
 def test_an_expert_without_data_weighs_all_columns_alike(tmp_path: Path) -> None:
     sums = random_sums(2, 32)
-    ImportanceMatrix({"x": Entry(sums, np.array([0, 3]))}, 64, 1).write(tmp_path / "x.gguf")
+    write_imatrix(tmp_path / "x.gguf", ImportanceMatrix({"x": Entry(sums, np.array([0, 3]))}, 64, 1))
     importance = read_imatrix(tmp_path / "x.gguf").importance_of("x", (2, 5, 32))
     assert np.array_equal(importance, [np.ones(32), sums[1] / np.float32(3)])
 

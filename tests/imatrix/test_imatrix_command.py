@@ -11,7 +11,7 @@ import pytest
 from command_line import convert, refusal
 from imatrix.conftest import TEXT, Collected
 
-from converter.imatrix import read_imatrix
+from converter.imatrix import read_imatrix, write_imatrix
 
 
 def test_collect(sample: Collected, tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_collect(sample: Collected, tmp_path: Path) -> None:
 
 
 def test_combine(sample: Collected, tmp_path: Path) -> None:
-    sample.matrix.write(tmp_path / "same.dat")
+    write_imatrix(tmp_path / "same.dat", sample.matrix)
     output = tmp_path / "both.gguf"
     outcome = convert(
         "imatrix", "--combine", sample.path, "--combine", tmp_path / "same.dat", "--chunk-size", 64, "--output", output

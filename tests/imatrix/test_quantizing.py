@@ -14,7 +14,7 @@ from imatrix.conftest import Collected
 from llama_cpp_oracle import silence, tensors
 from numpy.typing import NDArray
 
-from converter.imatrix import read_imatrix
+from converter.imatrix import read_imatrix, write_imatrix
 
 Importance = Mapping[str, NDArray[np.float32]]
 
@@ -57,7 +57,7 @@ def test_q4_0_with_the_weights_of_each_format(
     name: str, suffix: str, collected: Callable[[str], Collected], tmp_path: Path
 ) -> None:
     made = collected(name)
-    made.matrix.write(tmp_path / f"imatrix{suffix}")
+    write_imatrix(tmp_path / f"imatrix{suffix}", made.matrix)
     read = read_imatrix(tmp_path / f"imatrix{suffix}")
     source = {tensor.name: tensor.data for tensor in GGUFReader(made.file).tensors}
     importance = {tensor: read.importance_of(tensor, source[tensor].shape) for tensor in read.entries}

@@ -12,7 +12,7 @@ from imatrix.conftest import SAMPLE, Collected
 from numpy.typing import NDArray
 
 from converter.errors import ConversionError
-from converter.imatrix import Entry, ImatrixError, ImportanceMatrix, combine, read_imatrix
+from converter.imatrix import Entry, ImatrixError, ImportanceMatrix, combine, read_imatrix, write_imatrix
 
 
 def refusal(path: Path) -> str:
@@ -127,7 +127,7 @@ def test_an_array_longer_than_the_file(tmp_path: Path) -> None:
 
 
 def test_a_dat_cut_or_altered_anywhere(sample: Collected, tmp_path: Path) -> None:
-    sample.matrix.write(tmp_path / "whole.dat")
+    write_imatrix(tmp_path / "whole.dat", sample.matrix)
     data, random = (tmp_path / "whole.dat").read_bytes(), np.random.default_rng(3)
     end = len(data) - len(sample.matrix.datasets[-1].encode()) - 8
     for length in random.integers(0, end, 60):
@@ -182,5 +182,5 @@ def test_what_cannot_be_written(name: str, expected: str, tmp_path: Path) -> Non
     counts = np.array([0 if name == "x.gguf" else 1])
     matrix = ImportanceMatrix({"a": Entry(SUMS[:1], counts)}, 64, 1)
     with pytest.raises(ConversionError, match=expected):
-        matrix.write(tmp_path / name)
+        write_imatrix(tmp_path / name, matrix)
     assert list(tmp_path.iterdir()) == []

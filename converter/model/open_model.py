@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +14,10 @@ from converter.checkpoints.gguf import open_gguf_checkpoint
 from converter.checkpoints.gguf_header import GgufHeader
 from converter.checkpoints.gguf_parts import find_gguf
 from converter.errors import UsageError
-from converter.result import Progress
 
 if TYPE_CHECKING:
     from converter.architectures import Family, TargetTensor
-    from converter.request import Request
     from converter.sources import Source
-    from converter.verification.source_results import SourceResults
     from converter.vocabs import TokenizerProof, Vocabulary
 
 TOKENIZER = "tokenizer.json"
@@ -50,8 +46,6 @@ class OpenModel:
     adapters: tuple[Path, ...] = ()
     _vocabularies: dict[tuple[str | None, str, bool], tuple[Vocabulary, list[str]]] = field(default_factory=dict)
     _proofs: dict[tuple[str | None, str], TokenizerProof] = field(default_factory=dict)
-    _results: dict[tuple[str | None, bool], SourceResults] = field(default_factory=dict)
-    _stack: ExitStack = field(default_factory=ExitStack)
 
     @property
     def identity(self) -> list[tuple[str, int, int]]:
@@ -102,23 +96,6 @@ class OpenModel:
         """The proof of such a vocabulary, where there was one."""
         return self._proofs.get((pre, name))
 
-    def results(self, load_dtype: str | None, *, trust_remote_code: bool) -> SourceResults:
-        """What the source computes, its weights rounded to a type first: run once for all outputs, when asked for."""
-        from converter.verification.source_results import SourceResults
-
-        key = load_dtype, trust_remote_code
-        if key not in self._results:
-            self._results[key] = self._stack.enter_context(
-                SourceResults(
-                    self.path,
-                    self.tokenizer,
-                    adapters=self.adapters,
-                    load_dtype=load_dtype,
-                    trust_remote_code=trust_remote_code,
-                )
-            )
-        return self._results[key]
-
     def _read_vocabulary(self, pre: str | None, name: str, prove: bool) -> tuple[Vocabulary, list[str]]:
         from converter.vocabs import prove as prove_vocabulary
         from converter.vocabs import read_vocabulary
@@ -142,63 +119,25 @@ class OpenModel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
         self.checkpoint.close()
 
 
-@dataclass(frozen=True)
-class Located:
-    """Where the files of a request lie, once they are on this machine or known to be readable from elsewhere.
-
-    Attributes:
-        source: the model.
-        tokenizer: directory of the tokenizer's files; None for the model's own.
-        adapters: the adapters.
-    """
-
-    source: Source
-    tokenizer: Path | None
-    adapters: tuple[Source, ...]
-
-
-def locate(request: Request, stack: ExitStack, tell: Callable[[Progress], None]) -> Located:
-    """Bring the files of a request here, as far as they have to be.
+def open_model(source: Source, tokenizer: Path | None = None, adapters: Sequence[Source] = ()) -> OpenModel:
+    """Open a model, its adapters merged.
 
     Args:
-        request: only ``model``, ``tokenizer``, ``adapters`` and ``stream`` count.
-        stack: removes at its end what was brought here for now.
-        tell: told of downloads.
-
-    Raises:
-        CheckpointError: something cannot be found, read or stored.
-        UsageError: an address that is none.
-    """
-    from converter.sources import open_source
-
-    def find(model: str | Path, *, stream: bool = False, weights: bool = True) -> Source:
-        source = open_source(
-            model, stream=stream, weights=weights,
-            progress=lambda item, done, total: tell(Progress("fetch", done, total, item)),
-        )  # fmt: skip
-        return stack.enter_context(source)
-
-    return Located(
-        find(request.model, stream=request.stream),
-        None if request.tokenizer is None else find(request.tokenizer, weights=False).path,
-        tuple(find(adapter) for adapter in request.adapters),
-    )
-
-
-def open_model(located: Located) -> OpenModel:
-    """Open a model, its adapters merged.
+        source: where its files are.
+        tokenizer: directory of the tokenizer's files; None for the model's own.
+        adapters: LoRA adapters, merged one after the other.
 
     Raises:
         CheckpointError: it is not there, damaged, or no model; or an adapter doesn't fit it.
         UsageError: adapters for a GGUF.
     """
-    source, tokenizer = located.source, located.tokenizer or located.source.path
+    own = tokenizer is None
+    tokenizer = tokenizer or source.path
     if (file := find_gguf(source.path, source.elsewhere)) is not None:
-        if located.adapters:
+        if adapters:
             raise UsageError(
                 f"{source.model}: is a GGUF, into which adapters are not merged; give --model the checkpoint that it "
                 "was made of, or use convert adapter"
@@ -206,13 +145,13 @@ def open_model(located: Located) -> OpenModel:
         header, checkpoint = open_gguf_checkpoint(file, source.elsewhere)
         return OpenModel(file, source.name, tokenizer, checkpoint, source.origin, header)
     checkpoint = open_checkpoint(source.path, source.elsewhere)
-    directories = tuple(adapter.path for adapter in located.adapters)
+    directories = tuple(adapter.path for adapter in adapters)
     if directories:
         from converter.adapters import adapt
 
         words = checkpoint.config.get("vocab_size")
-        checkpoint = adapt(checkpoint, directories, [adapter.elsewhere for adapter in located.adapters])
-        if located.tokenizer is None and checkpoint.config.get("vocab_size") != words:
+        checkpoint = adapt(checkpoint, directories, [adapter.elsewhere for adapter in adapters])
+        if own and checkpoint.config.get("vocab_size") != words:
             # PEFT saves the tokenizer that a larger vocabulary belongs to beside the adapter.
             tokenizer = next((path for path in reversed(directories) if (path / TOKENIZER).is_file()), tokenizer)
     return OpenModel(source.path, source.name, tokenizer, checkpoint, source.origin, adapters=directories)

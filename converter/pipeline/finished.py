@@ -1,0 +1,32 @@
+"""Last stage: the output has its name, is known to the catalogue and was delivered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from converter.pipeline.delivery import deliver
+from converter.pipeline.known import facts_of
+from converter.pipeline.shared import Shared
+from converter.pipeline.verified import Verified
+from converter.result import Result
+
+
+def finish(verified: Verified, shared: Shared) -> Result:
+    """Record an output and give it its final name.
+
+    Raises:
+        OutputError: it cannot be renamed, or not be delivered; what was made is kept.
+    """
+    outputs = verified.unfinished.outputs
+    result = replace(
+        verified.described,
+        output=outputs[0],
+        output_bytes=verified.nbytes,
+        files=tuple(outputs),
+        resumed=verified.resumed,
+        verification=verified.verification,
+    )
+    verified.books.record(verified.key, facts_of(result), shared.hashings(verified.books), verified.files)
+    verified.unfinished.finish()
+    result = replace(result, warnings=(*verified.prepared.warnings, *verified.notes))
+    return deliver(verified, result, shared.tell)
