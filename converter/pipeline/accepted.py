@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +124,8 @@ def place(request: Request, goes_to: Destination, container: Format, default: st
         raise UsageError(
             f"{path}: the name says {promised} but the format is {container.name}; rename it or set --format"
         )
-    if not path.suffix and not container.directory and goes_to.url is None and not path.exists():
+    suffixed = re.fullmatch(r"\.[A-Za-z]\w*", path.suffix)  # the .5-7B of Qwen2.5-7B is none
+    if not (suffixed or container.directory or path.exists()) and goes_to.url is None:
         return path.with_name(f"{path.name}{container.suffix}")
     return path
 
@@ -146,7 +148,7 @@ def catalogue_path(request: Request, output: Path, *, away: bool) -> Path | None
     """
     from converter.catalogue import default_catalogue
 
-    if request.dry_run or not output.parent.is_dir() or (request.catalogue is None and away):
+    if request.dry_run or (request.catalogue is None and away):
         return None
     if request.catalogue is None:
         return default_catalogue(output)

@@ -12,33 +12,39 @@ from converter.destinations.card import digested, measured
 from converter.result import Progress, Result
 
 if TYPE_CHECKING:
-    from converter.pipeline.located import Located
+    from converter.pipeline.accepted import Accepted
     from converter.sources import Source
 
 
-def deliver(located: Located, result: Result, tell: Callable[[Progress], None]) -> Result:
+def deliver(accepted: Accepted, source: Source, result: Result, tell: Callable[[Progress], None]) -> Result:
     """Write and upload what was asked for beside the output.
+
+    Args:
+        accepted: what was asked for.
+        source: what the output was made of.
+        result: the output under its final name.
+        tell: called with each step.
 
     Raises:
         ConversionError: a Modelfile cannot be made.
         OutputError: an upload failed; the output is kept.
     """
     written = list(result.files or [result.output])
-    if located.request.modelfile:
-        write_modelfile(located.modelfile, result.output, located.source.path)
-        written.append(located.modelfile)
+    if accepted.request.modelfile:
+        write_modelfile(accepted.modelfile, result.output, source.path)
+        written.append(accepted.modelfile)
 
     def told(item: str, done: int, total: int) -> None:
         tell(Progress("deliver", done, total, item))
 
-    if located.repository is not None:
+    if accepted.repository is not None:
         from converter.destinations.hub import push_to_hub
 
-        card = model_card(card_facts(result, located.source, located.repository))
+        card = model_card(card_facts(result, source, accepted.repository))
         what = result.output if result.output.is_dir() else written
-        result = replace(result, url=push_to_hub(what, located.repository, card=card, progress=told))
-    if located.destination.url is not None:
-        result = replace(result, url=located.destination.deliver(written, told))
+        result = replace(result, url=push_to_hub(what, accepted.repository, card=card, progress=told))
+    if accepted.destination.url is not None:
+        result = replace(result, url=accepted.destination.deliver(written, told))
     return result
 
 

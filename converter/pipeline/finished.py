@@ -29,4 +29,4 @@ def finish(verified: Verified, shared: Shared) -> Result:
     verified.books.record(verified.key, facts_of(result), shared.hashings(verified.books), verified.files)
     verified.unfinished.finish()
     result = replace(result, warnings=(*verified.prepared.warnings, *verified.notes))
-    return deliver(verified, result, shared.tell)
+    return deliver(verified, verified.source, result, shared.tell)

@@ -61,7 +61,7 @@ def locate(accepted: Accepted, shared: Shared) -> Located | Result:
     if record is None:
         accepted.check_output()
         return located
-    return deliver(located, known_result(record), shared.tell)
+    return deliver(located, source, known_result(record), shared.tell)
 
 
 def key(accepted: Accepted, source: Source, tokenizer: Path | None, adapters: tuple[Source, ...]) -> RequestKey:
