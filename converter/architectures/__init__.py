@@ -1,14 +1,18 @@
-"""Model families: one module each, found by being in this package."""
+"""Model families, found by being in ``families/``; what they are built of stands in ``parts/``.
+
+``family`` says what a family answers, ``target`` what its tensors are, ``hyperparameters`` how config.json is read.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 
+from converter.architectures import families
 from converter.architectures.family import FAMILIES, Family, check_all_used, find_family
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+for _module in pkgutil.walk_packages(families.__path__, f"{families.__name__}."):
+    importlib.import_module(_module.name)
 
 __all__ = ["FAMILIES", "Family", "Operation", "Piece", "RowMap", "TargetTensor", "check_all_used", "find_family"]

@@ -12,7 +12,7 @@ import pytest
 from encoder_builder import write_encoder
 
 from converter import convert
-from converter.architectures.eurobert import EuroBert
+from converter.architectures.families.encoders.eurobert import EuroBert
 from converter.errors import ArchitectureError
 
 TOKENS = [6, *np.random.default_rng(7).integers(6, 500, 63).tolist()]

@@ -12,7 +12,7 @@ from checkpoint_layouts import with_config
 
 from converter import convert
 from converter.architectures import FAMILIES
-from converter.architectures.vision_text_parts import LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_MOE
+from converter.architectures.families.vision.vision_text_parts import LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_MOE
 from converter.errors import CheckpointError
 
 LLAMA3 = {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from variation import VARIATIONS, Variation
 
 from converter import convert
-from converter.architectures.reranker import ModernBertReranker
+from converter.architectures.families.encoders.reranker import ModernBertReranker
 from converter.errors import ArchitectureError
 from converter.recipes import METHODS
 from converter.verification import verify

@@ -1,0 +1,1 @@
+"""The model families: a module each, relatives in a directory."""

@@ -1,0 +1,1 @@
+"""BERT and its relatives, embedding models and rerankers."""

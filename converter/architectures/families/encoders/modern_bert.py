@@ -1,0 +1,114 @@
+"""ModernBERT: rope, gated feed-forward layers, and windows to both sides with a rope of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.parts.encoder import Encoder
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, float32, string, uint32
+
+FULL, WINDOW = "full_attention", "sliding_attention"
+
+
+class ModernBert(Encoder):
+    classes: ClassVar[tuple[str, ...]] = ("ModernBertModel", "ModernBertForMaskedLM")
+    arch = "modern-bert"
+    defaults: ClassVar = {
+        "vocab_size": 50368,
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+        "hidden_activation": "gelu",
+        "max_position_embeddings": 8192,
+        "norm_eps": 1e-5,
+        "local_attention": 128,
+    }
+    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"head\..*", r"decoder\..*")
+    body = "model."
+    embedding = "embeddings.tok_embeddings"
+    epsilon = "norm_eps"
+    activation = "hidden_activation"
+    #: llama.cpp takes any other name for gelu.
+    activations = ("gelu", "silu")
+    #: Name and default of the rope's base before transformers 5 gathered ropes in ``rope_parameters``.
+    thetas: ClassVar[Mapping[str, tuple[str, float]]] = {
+        FULL: ("global_rope_theta", 160000.0),
+        WINDOW: ("local_rope_theta", 10000.0),
+    }
+
+    @property
+    def windows(self) -> list[bool]:
+        """Which layers attend to a window only; older files give the pattern by a number."""
+        given = "global_attn_every_n_layers" in self.config
+        period = self.config.integer("global_attn_every_n_layers") if given else 3
+        usual = [WINDOW if index % period else FULL for index in range(self.layers)]
+        return [kind == WINDOW for kind in self.config.layer_types(self.layers, usual, (FULL, WINDOW))]
+
+    def theta(self, layer_type: str) -> float:
+        """Base of the rope of layers of that type.
+
+        Raises:
+            ArchitectureError: the rope is scaled, or its base is no positive number.
+        """
+        name, default = self.thetas[layer_type]
+        ropes = self.config.get("rope_parameters") or {}
+        parameters = (ropes.get(layer_type) or {}) if isinstance(ropes, dict) else ropes
+        if not isinstance(parameters, dict):
+            raise ArchitectureError(
+                f"config.json: rope parameters are {ropes!r}, an object for each layer type expected"
+            )
+        scaling = self.config.get("rope_scaling") or parameters.get("rope_type", "default")
+        if scaling != "default":
+            raise ArchitectureError(
+                f"config.json: rope scaling of {layer_type} is {scaling!r}, but llama.cpp runs {self.arch} only with "
+                "default"
+            )
+        theta = parameters.get("rope_theta", self.config.config.get(name, default))
+        if isinstance(theta, bool) or not isinstance(theta, int | float) or not theta > 0:
+            raise ArchitectureError(f"config.json: {name!r} is {theta!r}, a positive number expected")
+        return float(theta)
+
+    def key_values(self) -> list[KeyValue]:
+        arch, config = self.arch, self.config
+        for bias in ("attention_bias", "mlp_bias", "norm_bias"):
+            config.one_of(bias, False, None)
+        pairs = [
+            *super().key_values(),
+            uint32(f"{arch}.vocab_size", self.vocab_size),
+            string(f"{arch}.hidden_activation", config.get(self.activation)),
+            float32(f"{arch}.rope.freq_base", self.theta(FULL)),
+        ]
+        if any(self.windows):
+            pairs += [
+                uint32(f"{arch}.attention.sliding_window", config.integer("local_attention")),
+                array(f"{arch}.attention.sliding_window_pattern", self.windows, GGUFValueType.BOOL),
+                float32(f"{arch}.rope.freq_base_swa", self.theta(WINDOW)),
+            ]
+        return pairs
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        prefix, width = self.prefix, self.embedding_length
+        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", (self.vocab_size, width))
+        yield self.tensor("token_embd_norm.weight", f"{prefix}embeddings.norm.weight", (width,))
+        for index in range(self.layers):
+            yield from self.block(f"blk.{index}", f"{prefix}layers.{index}", first=index == 0)
+        yield self.tensor("output_norm.weight", f"{prefix}final_norm.weight", (width,))
+        yield from self.head()
+
+    def block(self, target: str, source: str, *, first: bool) -> Iterator[TargetTensor]:
+        width, inner = self.embedding_length, self.feed_forward_length
+        if not first:  # the embedding is normed already
+            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.attn_norm.weight", (width,))
+        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
+        yield from self.linear(f"{target}.attn_output", f"{source}.attn.Wo", (width, width))
+        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.mlp_norm.weight", (width,))
+        # Both halves in one, the gated one first: so llama.cpp wants them too.
+        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.Wi", (2 * inner, width))
+        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.Wo", (width, inner))

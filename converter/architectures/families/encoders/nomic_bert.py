@@ -1,0 +1,110 @@
+"""Nomic-BERT: BERT with rope for positions, gated feed-forward layers and no biases but the norms'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.encoder import Encoder
+from converter.architectures.parts.rope import Rope
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, uint32
+
+#: Base of the rope where config.json has none.
+USUAL_THETA = 1000.0
+
+#: Fields of the published files, which transformers' own class no longer has, with what llama.cpp computes.
+PUBLISHED: dict[str, tuple[Any, ...]] = {
+    "causal": (False, None),
+    "moe_every_n_layers": (0, None),
+    "mlp_fc1_bias": (False, None),
+    "mlp_fc2_bias": (False, None),
+    "parallel_block": (False, None),
+    "prenorm": (False, None),
+    "qkv_proj_bias": (False, None),
+    "rotary_emb_fraction": (1.0, None),
+    "rotary_emb_interleaved": (False, None),
+    "rotary_emb_scale_base": (None,),
+    "use_rms_norm": (False, None),
+}
+
+
+class NomicBert(Encoder):
+    classes = ("NomicBertModel", "NomicBertForMaskedLM")
+    arch = "nomic-bert"
+    defaults: ClassVar = {
+        "vocab_size": 30528,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "type_vocab_size": 2,
+        "layer_norm_eps": 1e-12,
+    }
+    aliases: ClassVar = {
+        "activation_function": "hidden_act",
+        "layer_norm_epsilon": "layer_norm_eps",
+        "n_embd": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_inner": "intermediate_size",
+        "n_layer": "num_hidden_layers",
+        "n_positions": "max_position_embeddings",
+        "rotary_emb_base": "rope_theta",
+    }
+    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"(nomic_bert\.|bert\.)?pooler\..*", r"cls\..*")
+    body = "nomic_bert."
+    activations = ("silu", "swiglu")
+
+    @property
+    def context_length(self) -> int:
+        """The published files promise more than the model was trained on, by a scaling of rope for longer texts."""
+        longest = super().context_length
+        trained = "max_trained_positions" in self.config
+        return min(longest, self.config.integer("max_trained_positions")) if trained else longest
+
+    @property
+    def token_types(self) -> int:
+        return self.config.integer("type_vocab_size")
+
+    def key_values(self) -> list[KeyValue]:
+        for name, allowed in PUBLISHED.items():
+            self.config.one_of(name, *allowed)
+        rope = Rope.of(Hyperparameters(self.config.config, {**self.defaults, "rope_theta": USUAL_THETA}))
+        if rope.scaling != "default":
+            raise ArchitectureError(
+                f"config.json: rope scaling is {rope.scaling!r}, but {self.arch} is converted only with default"
+            )
+        if "head_dim" in self.config and self.config.integer("head_dim") * self.heads != self.embedding_length:
+            raise ArchitectureError(
+                f"config.json: 'head_dim' is {self.config.get('head_dim')}, but llama.cpp runs {self.arch} only with "
+                f"hidden_size / num_attention_heads = {self.embedding_length // self.heads}"
+            )
+        return [
+            *super().key_values(),
+            *rope.key_values(self.arch),
+            uint32("tokenizer.ggml.token_type_count", self.token_types),
+        ]
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        prefix, width = self.prefix, self.embedding_length
+        types = f"{prefix}embeddings.token_type_embeddings.weight"
+        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", (self.vocab_size, width))
+        yield self.tensor("token_types.weight", types, (self.token_types, width))
+        yield from self.norm("token_embd_norm", f"{prefix}emb_ln")
+        for index in range(self.layers):
+            yield from self.block(f"blk.{index}", f"{prefix}encoder.layers.{index}")
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, inner = self.embedding_length, self.feed_forward_length
+        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
+        yield from self.linear(f"{target}.attn_output", f"{source}.attn.out_proj", (width, width))
+        yield from self.norm(f"{target}.attn_output_norm", f"{source}.norm1")
+        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.fc11", (inner, width))
+        yield from self.linear(f"{target}.ffn_gate", f"{source}.mlp.fc12", (inner, width))
+        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.fc2", (width, inner))
+        yield from self.norm(f"{target}.layer_output_norm", f"{source}.norm2")

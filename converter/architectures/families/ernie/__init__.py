@@ -1,0 +1,1 @@
+"""ERNIE 4.5 and PaddleOCR-VL, which is built on it."""

@@ -1,0 +1,1 @@
+"""EXAONE and relatives."""

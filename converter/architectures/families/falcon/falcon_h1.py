@@ -1,0 +1,145 @@
+"""Falcon-H1: attention and a Mamba 2 mixer side by side in every layer, and a dozen multipliers.
+
+llama.cpp knows no multiplier here: each goes into the weights of the projection beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.target import Operation, Piece, TargetTensor, row_run
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue
+
+MULTIPLIERS = (
+    "attention_in_multiplier",
+    "attention_out_multiplier",
+    "embedding_multiplier",
+    "key_multiplier",
+    "lm_head_multiplier",
+    "ssm_in_multiplier",
+    "ssm_out_multiplier",
+)
+
+
+class FalconH1(Llama):
+    classes = ("FalconH1ForCausalLM",)
+    arch = "falcon-h1"
+    defaults: ClassVar = {
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "num_key_value_heads": 8,
+        "mamba_d_ssm": 1024,
+        "mamba_n_heads": 128,
+        "mamba_d_head": "auto",
+        "mamba_n_groups": 1,
+        "mamba_d_state": 256,
+        "mamba_d_conv": 4,
+        "mamba_conv_bias": True,
+        "mamba_rms_norm": False,
+        "mamba_norm_before_gate": True,
+        "mlp_multipliers": [1.0, 1.0],
+        "ssm_multipliers": [1.0] * 5,
+        **dict.fromkeys(MULTIPLIERS, 1.0),
+    }
+    rotates_neighbours = False
+    takes_frequency_factors = False
+
+    def multipliers(self, name: str, count: int) -> list[float]:
+        values = self.config.get(name)
+        if not isinstance(values, list) or len(values) != count or not all(type(v) in (int, float) for v in values):
+            raise ArchitectureError(f"config.json: {name!r} is {values!r}, a list of {count} numbers expected")
+        return [float(value) for value in values]
+
+    @property
+    def mixer(self) -> Mamba2Mixer:
+        config = self.config
+        inner = config.integer("mamba_d_ssm")
+        values: Mapping[str, Any] = config.config
+        if config.get("mamba_d_head") == "auto":
+            values = {**values, "mamba_d_head": inner // config.integer("mamba_n_heads")}
+        names = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
+        read, bias = type(config)(values, self.defaults), config.flag("mamba_conv_bias")
+        mixer = Mamba2Mixer.of(read, self.embedding_length, inner, names, bias=bias)
+        return replace(mixer, normed=config.flag("mamba_rms_norm"))
+
+    def key_values(self) -> list[KeyValue]:
+        for name in ("attention_bias", "mlp_bias", "projectors_bias", "mamba_proj_bias"):
+            self.config.one_of(name, False, None)
+        if self.config.flag("mamba_rms_norm"):
+            self.config.one_of("mamba_norm_before_gate", False)
+        return [*super().key_values(), *self.mixer.key_values(self.arch)]
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        config, shape = self.config, (self.vocab_size, self.embedding_length)
+        yield from self.frequency_factors()
+        embedding = self.tensor("token_embd.weight", "model.embed_tokens.weight", shape)
+        yield multiplied(embedding, config.number("embedding_multiplier"))
+        for index in range(config.integer("num_hidden_layers")):
+            yield from self.block(f"blk.{index}", f"model.layers.{index}")
+        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", shape[1:])
+        # A tied output is written nevertheless: its multiplier is another.
+        tied = config.flag("tie_word_embeddings") and "lm_head.weight" not in self.sources
+        output = self.tensor("output.weight", "model.embed_tokens.weight" if tied else "lm_head.weight", shape)
+        yield multiplied(output, config.number("lm_head_multiplier"))
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width = (self.embedding_length,)
+        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
+        yield from self.attention(target, f"{source}.self_attn")
+        yield from self.mamba(target, f"{source}.mamba")
+        # llama.cpp's name of this norm has no suffix in this arch.
+        yield self.tensor(f"{target}.ffn_norm", f"{source}.pre_ff_layernorm.weight", width)
+        yield from self.feed_forward(target, f"{source}.feed_forward")
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        config = self.config
+        before = config.number("attention_in_multiplier")
+        factors = {
+            f"{target}.attn_q.weight": before,
+            f"{target}.attn_k.weight": before * config.number("key_multiplier"),
+            f"{target}.attn_v.weight": before,
+            f"{target}.attn_output.weight": config.number("attention_out_multiplier"),
+        }
+        for tensor in super().attention(target, source):
+            yield multiplied(tensor, factors[tensor.name])
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        gate, down = self.multipliers("mlp_multipliers", 2)
+        factors = {f"{target}.ffn_gate.weight": gate, f"{target}.ffn_down.weight": down}
+        for tensor in super().feed_forward(target, source):
+            yield multiplied(tensor, factors.get(tensor.name, 1.0))
+
+    def mamba(self, target: str, source: str) -> Iterator[TargetTensor]:
+        """``in_proj`` holds, one below the other, the gate, the state's own rows, its input, its output and the step,
+        each with a multiplier of its own."""
+        mixer, before = self.mixer, self.config.number("ssm_in_multiplier")
+        shared = mixer.groups * mixer.state
+        parts = zip(
+            (mixer.inner, mixer.inner, shared, shared, mixer.heads), self.multipliers("ssm_multipliers", 5), strict=True
+        )
+        pieces, start = [], 0
+        for rows, factor in parts:
+            pieces.append(Piece(f"{source}.in_proj.weight", row_run(start, rows), operation=times(before * factor)))
+            start += rows
+        for tensor in mixer.tensors(self, target, source):
+            if tensor.name == f"{target}.ssm_in.weight":
+                yield replace(tensor, pieces=tuple(pieces))
+            elif tensor.name == f"{target}.ssm_out.weight":
+                yield multiplied(tensor, self.config.number("ssm_out_multiplier"))
+            else:
+                yield tensor
+
+
+def times(factor: float) -> Operation | None:
+    return None if factor == 1.0 else Operation("multiply", factor)
+
+
+def multiplied(tensor: TargetTensor, factor: float) -> TargetTensor:
+    """The tensor with every weight multiplied; its pieces have no other operation."""
+    return replace(tensor, pieces=tuple(replace(piece, operation=times(factor)) for piece in tensor.pieces))

@@ -1,0 +1,238 @@
+"""Gemma 3n: four parallel residual streams (AltUp), low-rank residuals (LAuReL), an embedding for each layer.
+
+llama.cpp reads none of what is new here from the file: the streams, the rank, the sparse layers and the layers that
+share keys and values are those of the published models, so a config with others is refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.families.gemma.gemma3 import Gemma3, Gemma3Multimodal
+from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, float32, uint32
+
+#: Layers that compute keys and values; those behind them read the cache of the last two.
+CACHING_LAYERS = 20
+#: Layer whose cache a layer with and without a window reads.
+CACHE_OF = {"sliding_attention": CACHING_LAYERS - 2, "full_attention": CACHING_LAYERS - 1}
+#: The first layers keep only the largest gates, this share of them becomes zero.
+SPARSE_LAYERS = 10
+SPARSITY = 0.95
+#: The normal quantile of ``SPARSITY`` in float32, as transformers and llama.cpp have it.
+SPARSITY_SCALE = 1.6448533535003662
+#: Fields of config.json and the one value llama.cpp runs.
+FIXED = {
+    "altup_num_inputs": 4,
+    "altup_active_idx": 0,
+    "altup_correct_scale": True,
+    "hidden_size_per_layer_input": 256,
+    "laurel_rank": 64,
+}
+
+
+class Gemma3n(Gemma3):
+    classes = ("Gemma3nForCausalLM",)
+    arch = "gemma3n"
+    defaults: ClassVar = {
+        **FIXED,
+        "vocab_size": 262400,
+        "vocab_size_per_layer_input": 262144,
+        "hidden_size": 2048,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 35,
+        "num_kv_shared_layers": 15,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-6,
+        "sliding_window": 512,
+        "final_logit_softcapping": 30.0,
+        "tie_word_embeddings": True,
+    }
+    activations = ("gelu_pytorch_tanh",)
+    period = 5
+
+    @property
+    def layers(self) -> int:
+        return self.config.integer("num_hidden_layers")
+
+    @property
+    def layer_width(self) -> int:
+        """Elements of a token's embedding for one layer."""
+        return self.config.integer("hidden_size_per_layer_input")
+
+    @property
+    def feed_forward_length(self) -> int:
+        """One length for all layers, though files may list one for each."""
+        lengths = self.config.get("intermediate_size")
+        if not isinstance(lengths, list):
+            return super().feed_forward_length
+        first = lengths[0] if lengths else None
+        if isinstance(first, bool) or not isinstance(first, int) or first < 1 or lengths != [first] * self.layers:
+            raise ArchitectureError(
+                f"config.json: 'intermediate_size' is {lengths!r}, but llama.cpp runs {self.arch} only with one length "
+                f"for all {self.layers} layers"
+            )
+        return first
+
+    def key_values(self) -> list[KeyValue]:
+        for name, value in FIXED.items():
+            self.config.one_of(name, value)
+        self.check_sharing()
+        self.check_sparsity()
+        arch, sparse = self.arch, min(self.layers, SPARSE_LAYERS)
+        scales = [SPARSITY_SCALE] * sparse + [-math.inf] * (self.layers - sparse)
+        return [
+            *super().key_values(),
+            uint32(f"{arch}.attention.shared_kv_layers", self.config.integer("num_kv_shared_layers", 0)),
+            uint32(f"{arch}.altup.active_idx", self.config.integer("altup_active_idx", 0)),
+            uint32(f"{arch}.altup.num_inputs", self.config.integer("altup_num_inputs")),
+            uint32(f"{arch}.embedding_length_per_layer_input", self.layer_width),
+            array(f"{arch}.activation_sparsity_scale", scales, GGUFValueType.FLOAT32),
+        ]
+
+    def check_sharing(self) -> None:
+        """Refuse other layers with keys and values of their own than llama.cpp's."""
+        shared, needed = self.config.integer("num_kv_shared_layers", 0), max(self.layers - CACHING_LAYERS, 0)
+        if shared != needed:
+            raise ArchitectureError(
+                f"config.json: 'num_kv_shared_layers' is {shared}, but llama.cpp runs {self.arch} of {self.layers} "
+                f"layers only with {needed}: the first {CACHING_LAYERS} have keys and values of their own"
+            )
+        kinds = [("full_attention", "sliding_attention")[window] for window in self.windows]
+        for kind in sorted(set(kinds[CACHING_LAYERS:])):
+            own = [index for index in range(CACHING_LAYERS) if kinds[index] == kind]
+            if not own or own[-1] != CACHE_OF[kind]:
+                raise ArchitectureError(
+                    f"config.json: 'layer_types' has {kind!r} behind layer {CACHING_LAYERS - 1}, which llama.cpp runs "
+                    f"in {self.arch} only where layer {CACHE_OF[kind]} is the last of the kind before"
+                )
+
+    def check_sparsity(self) -> None:
+        """Refuse other gates than llama.cpp's cut off."""
+        sparse = min(self.layers, SPARSE_LAYERS)
+        needed = [SPARSITY] * sparse + [0.0] * (self.layers - sparse)
+        pattern = self.config.get("activation_sparsity_pattern")
+        if pattern is None:
+            # transformers' default: a model no deeper than the sparse layers has none of them.
+            pattern = needed if self.layers > SPARSE_LAYERS else [0.0] * self.layers
+        if pattern != needed:
+            raise ArchitectureError(
+                f"config.json: 'activation_sparsity_pattern' is {pattern!r}, but llama.cpp runs {self.arch} only with "
+                f"{SPARSITY} for the first {SPARSE_LAYERS} layers and 0 for others"
+            )
+
+    def check_query_scale(self) -> None:
+        """Queries are never scaled, here and there."""
+
+    def window_key_values(self) -> list[KeyValue]:
+        self.check_windowed()
+        return super().window_key_values()
+
+    def cap_key_values(self) -> list[KeyValue]:
+        cap: Any = self.config.config.get("final_logit_softcapping", 30.0)
+        if cap != 30.0:
+            raise ArchitectureError(
+                f"config.json: 'final_logit_softcapping' is {cap!r}, but llama.cpp runs {self.arch} only with 30.0"
+            )
+        return [float32(f"{self.arch}.final_logit_softcapping", cap)]
+
+    def model(self, prefix: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        width, all_layers = self.embedding_length, self.layers * self.layer_width
+        yield from super().model(prefix, shape)
+        yield self.layer_embeddings(f"{prefix}embed_tokens_per_layer.weight", all_layers)
+        yield self.tensor(
+            "per_layer_model_proj.weight", f"{prefix}per_layer_model_projection.weight", (all_layers, width)
+        )
+        yield self.norm("per_layer_proj_norm", f"{prefix}per_layer_projection_norm", self.layer_width)
+        for target, source in (
+            ("altup_proj", "altup_projections"),
+            ("altup_unembd_proj", "altup_unembed_projections"),
+        ):
+            names = [f"{prefix}{source}.{index}.weight" for index in range(FIXED["altup_num_inputs"] - 1)]
+            pieces = tuple(Piece(self.source(name, (width, width)).name) for name in names)
+            yield TargetTensor(f"{target}.weight", (len(pieces), width, width), pieces)
+
+    def layer_embeddings(self, source: str, length: int) -> TargetTensor:
+        """The tokens' embeddings for all layers, a row for each token of the whole vocabulary.
+
+        The source has fewer rows: none for the placeholders of images and sounds, for which transformers takes
+        token 0's (``Gemma3nTextModel.get_per_layer_inputs``).
+        """
+        rows = self.config.integer("vocab_size_per_layer_input")
+        self.source(source, (rows, length))
+        pieces = [Piece(source, None if rows <= self.vocab_size else row_run(0, self.vocab_size))]
+        if rows < self.vocab_size:
+            pieces.append(Piece(source, RowMap(0, ((self.vocab_size - rows, 0),))))
+        return TargetTensor("per_layer_token_embd.weight", (self.vocab_size, length), tuple(pieces))
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, streams, rank = self.embedding_length, FIXED["altup_num_inputs"], FIXED["laurel_rank"]
+        yield from super().block(target, source)
+        for name, origin, shape in (
+            ("inp_gate", "per_layer_input_gate.weight", (self.layer_width, width)),
+            ("proj", "per_layer_projection.weight", (width, self.layer_width)),
+            ("post_norm", "post_per_layer_input_norm.weight", (width,)),
+            ("altup_correct_coef", "altup.correction_coefs.weight", (streams, streams)),
+            ("altup_correct_scale", "altup.correct_output_scale", (width,)),
+            ("altup_predict_coef", "altup.prediction_coefs.weight", (streams * streams, streams)),
+            ("altup_router", "altup.modality_router.weight", (streams, width)),
+            ("altup_router_norm", "altup.router_norm.weight", (width,)),
+            ("laurel_l", "laurel.linear_left.weight", (rank, width)),
+            ("laurel_r", "laurel.linear_right.weight", (width, rank)),
+            ("laurel_post_norm", "laurel.post_laurel_norm.weight", (width,)),
+        ):
+            yield self.tensor(f"{target}.{name}.weight", f"{source}.{origin}", shape)
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, head_dim = self.embedding_length, self.head_dim
+        query, key = self.heads * head_dim, self.kv_heads * head_dim
+        for name, origin, shape in (
+            ("attn_q", "q_proj", (query, width)),
+            ("attn_k", "k_proj", (key, width)),
+            ("attn_v", "v_proj", (key, width)),
+            ("attn_output", "o_proj", (width, query)),
+            ("attn_q_norm", "q_norm", (head_dim,)),
+            ("attn_k_norm", "k_norm", (head_dim,)),
+        ):
+            yield self.tensor(f"{target}.{name}.weight", self.holder(f"{source}.{origin}.weight"), shape)
+
+    def holder(self, source: str) -> str:
+        """The tensor itself, or where a layer that shares keys and values was saved without its own, the one of the
+        layer that it shares with. llama.cpp never computes with it but requires it."""
+        if source in self.sources:
+            return source
+        prefix, _, rest = source.rpartition("layers.")
+        index, _, name = rest.partition(".")
+        if int(index) < CACHING_LAYERS or not name.startswith(("self_attn.k", "self_attn.v")):
+            return source
+        kind = ("full_attention", "sliding_attention")[self.windows[int(index)]]
+        return f"{prefix}layers.{CACHE_OF[kind]}.{name}"
+
+    def norm(self, target: str, source: str, length: int) -> TargetTensor:
+        return self.tensor(f"{target}.weight", f"{source}.weight", (length,))
+
+
+class Gemma3nMultimodal(Gemma3n, Gemma3Multimodal):
+    """The text part of the multimodal checkpoint."""
+
+    classes = ("Gemma3nForConditionalGeneration",)
+    skipped: ClassVar[tuple[str, ...]] = (
+        *COMPUTED_BUFFERS,
+        r"(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio)\..*",
+    )
+
+    def warnings(self) -> list[str]:
+        return [
+            *Gemma3n.warnings(self),
+            "the checkpoint's vision and audio towers are left out: the file reads text only",
+        ]

@@ -1,0 +1,1 @@
+"""GLM and relatives."""

@@ -1,0 +1,1 @@
+"""GPT-2, GPT-NeoX, gpt-oss."""

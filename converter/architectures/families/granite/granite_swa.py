@@ -1,0 +1,118 @@
+"""Granite with sliding windows: a sink for each head, windows in some layers, rope in some; dense or with experts.
+
+A sink is one more logit in an attention's softmax that brings no value along. Which layers have windows stands in
+``layer_types``, which have rope in ``layer_rope_theta``: its base for each layer, 0 for a layer without rope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.families.granite.granite import Granite, GraniteMoeShared
+from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.windows import FULL, WINDOW, windowed
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, uint32
+
+
+class GraniteSWA(Granite):
+    classes = ("GraniteSWAForCausalLM",)
+    arch = "granite_swa"
+    defaults: ClassVar = {
+        **Granite.defaults,
+        "max_position_embeddings": 8192,
+        "num_attention_heads": 20,
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": 128,
+        "tie_word_embeddings": True,
+    }
+
+    @property
+    def windows(self) -> list[bool]:
+        """Which layers attend to a window only; all but each fourth, from the first on, where config.json is silent.
+
+        Raises:
+            ArchitectureError: ``layer_types`` is no list of these, or none has a window.
+        """
+        layers = self.config.integer("num_hidden_layers")
+        usual = [WINDOW if index % 4 else FULL for index in range(layers)]
+        return windowed(self.arch, self.config.layer_types(layers, usual, (FULL, WINDOW)))
+
+    @property
+    def bases(self) -> list[float]:
+        """Rope's base in each layer; 0 in one without rope.
+
+        Raises:
+            ArchitectureError: ``layer_rope_theta`` is no such list, has two bases or none, or ``no_rope_layers``, by
+                which other tools know the layers with rope (1) from those without (0), says otherwise.
+        """
+        config = self.config
+        layers = config.integer("num_hidden_layers")
+        bases = config.get("layer_rope_theta")
+        if bases is None:
+            bases = [super().rope.theta] * layers
+        numbers = isinstance(bases, list) and all(type(base) in (int, float) and base >= 0 for base in bases)
+        # Where no layer has a rope, llama.cpp ends its process over the positions that nothing reads.
+        if not numbers or len(bases) != layers or len(set(bases) - {0}) != 1:
+            raise ArchitectureError(
+                f"config.json: 'layer_rope_theta' is {bases!r}, but llama.cpp runs {self.arch} only with a list of "
+                f"{layers} numbers, each the same base or 0, not all 0"
+            )
+        marks = config.get("no_rope_layers")
+        if marks is not None and marks != [int(base > 0) for base in bases]:
+            raise ArchitectureError(
+                f"config.json: 'no_rope_layers' is {marks!r}, but the model's rope has the bases {bases!r}; remove it "
+                "or let both say the same (1 for a layer with rope)"
+            )
+        return [float(base) for base in bases]
+
+    @property
+    def rope(self) -> Rope:
+        return replace(super().rope, theta=max(self.bases))
+
+    def key_values(self) -> list[KeyValue]:
+        prefix = f"{self.arch}.attention"
+        return [
+            *super().key_values(),
+            uint32(f"{prefix}.sliding_window", self.config.integer("sliding_window")),
+            array(f"{prefix}.sliding_window_pattern", self.windows, GGUFValueType.BOOL),
+            array(f"{prefix}.rope_pattern", [base > 0 for base in self.bases], GGUFValueType.BOOL),
+        ]
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from super().attention(target, source)
+        yield self.tensor(f"{target}.attn_sinks.weight", f"{source}.sinks", (self.heads,))
+
+
+class GraniteMoeSWA(GraniteSWA, GraniteMoeShared):
+    """The same with experts; llama.cpp wants gate and up projections in one tensor, as the checkpoint has them."""
+
+    classes = ("GraniteMoeSWAForCausalLM",)
+    defaults: ClassVar = {**GraniteMoeShared.defaults, "sliding_window": 128}
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        block = source.removesuffix("mlp")
+        mixture, width = f"{block}block_sparse_moe", self.embedding_length
+        experts, inner, shared = self.expert_counts[0], self.config.integer("intermediate_size"), self.shared
+        if f"{mixture}.router.weight" in self.sources:
+            router, gate_up, down = "router.weight", "experts.gate_up_proj", "experts.down_proj"
+        else:
+            router, gate_up, down = "router.layer.weight", "input_linear.weight", "output_linear.weight"
+        parts = [
+            ("gate_inp", f"{mixture}.{router}", (experts, width)),
+            ("gate_up_exps", f"{mixture}.{gate_up}", (experts, 2 * inner, width)),
+            ("down_exps", f"{mixture}.{down}", (experts, width, inner)),
+        ]
+        if shared:
+            parts += [
+                ("up_shexp", f"{block}shared_mlp.input_linear.weight", (2 * shared, width)),
+                ("down_shexp", f"{block}shared_mlp.output_linear.weight", (width, shared)),
+            ]
+        for name, found, shape in parts:
+            yield self.tensor(f"{target}.ffn_{name}.weight", found, shape)

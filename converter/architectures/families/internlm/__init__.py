@@ -1,0 +1,1 @@
+"""InternLM and relatives."""

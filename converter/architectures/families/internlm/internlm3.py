@@ -1,0 +1,69 @@
+"""InternLM 3: Llama, as which transformers runs it, with InternLM 2's scaling beyond its context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from converter.architectures.families.internlm.internlm2 import InternLM2
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.rope import Rope
+from converter.architectures.target import TargetTensor
+from converter.metadata import KeyValue
+
+
+class InternLM3(InternLM2):
+    classes = ("InternLM3ForCausalLM",)
+    arch = "llama"
+    defaults: ClassVar = {
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-5,
+        "hidden_act": "silu",
+        "num_key_value_heads": 2,
+        "head_dim": 128,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+    }
+    aliases: ClassVar = {"qkv_bias": "attention_bias", "bias": "mlp_bias"}
+    takes_frequency_factors = True
+    takes_head_dim = True
+
+    @property
+    def scaling(self) -> dict[str, Any]:
+        """The rope's parameters, in either spelling."""
+        parameters = self.config.get("rope_parameters") or self.config.get("rope_scaling")
+        return parameters if isinstance(parameters, dict) else {}
+
+    @property
+    def dynamic(self) -> bool:
+        return "dynamic" in (self.scaling.get("rope_type"), self.scaling.get("type"))
+
+    @property
+    def rope(self) -> Rope:
+        if not self.dynamic:
+            return Rope.of(self.config)
+        base = {name: value for name, value in self.scaling.items() if name == "rope_theta"}
+        return Rope.of(
+            Hyperparameters({**self.config.config, "rope_scaling": None, "rope_parameters": base}, self.defaults)
+        )
+
+    @property
+    def output_bias(self) -> bool:
+        """The model's own code follows ``bias`` here, as in the feed-forward."""
+        return self.config.flag("mlp_bias")
+
+    def key_values(self) -> list[KeyValue]:
+        return Llama.key_values(self)
+
+    # Llama's names and projections, not InternLM 2's.
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        return Llama.tensors(self)
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        return Llama.attention(self, target, source)
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        return Llama.feed_forward(self, target, source)

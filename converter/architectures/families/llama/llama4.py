@@ -1,0 +1,176 @@
+"""Llama 4: layers with experts among dense ones, every fourth layer without rope, attention in chunks in the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.families.vision.vision_language import VisionLanguage
+from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.target import Piece, TargetTensor, row_run
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, uint32
+
+#: llama.cpp has no field for queries' and keys' norm: it has it, but for as many experts as Maverick's.
+EXPERTS_WITHOUT_NORMS = 128
+
+
+class Llama4(Llama):
+    """The text model alone."""
+
+    classes = ("Llama4ForCausalLM",)
+    arch = "llama4"
+    defaults: ClassVar = {
+        "vocab_size": 202048,
+        "hidden_size": 5120,
+        "intermediate_size": 8192,
+        "intermediate_size_mlp": 16384,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 40,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "num_experts_per_tok": 1,
+        "num_local_experts": 16,
+        "interleave_moe_layer_step": 1,
+        "use_qk_norm": True,
+        "no_rope_layer_interval": 4,
+        "attention_chunk_size": 8192,
+        "attn_temperature_tuning": True,
+        "floor_scale": 8192,
+        "attn_scale": 0.1,
+        "rope_theta": 500000.0,
+    }
+    # Neighbours rotate in transformers too.
+    rotates_neighbours = False
+
+    @property
+    def feed_forward_length(self) -> int:
+        return self.config.integer("intermediate_size_mlp")
+
+    @property
+    def expert_length(self) -> int:
+        return self.config.integer("intermediate_size")
+
+    @property
+    def expert_step(self) -> int:
+        """Every how many layers one has experts, the last of as many; 0 where none has.
+
+        Raises:
+            ArchitectureError: ``moe_layers`` lists others.
+        """
+        layers, listed = self.config.integer("num_hidden_layers"), self.config.get("moe_layers")
+        if listed is None:
+            return self.config.integer("interleave_moe_layer_step")
+        if listed == []:
+            return 0
+        first = listed[0] if isinstance(listed, list) else None
+        step = first + 1 if isinstance(first, int) and 0 <= first < layers else 0
+        if not step or listed != list(range(step - 1, layers, step)):
+            raise ArchitectureError(
+                f"config.json: 'moe_layers' is {listed!r}, but llama.cpp runs {self.arch} only with experts in every "
+                f"layer, every second, every third and so on of {layers}"
+            )
+        return step
+
+    @property
+    def expert_counts(self) -> tuple[int, int]:
+        """llama.cpp wants one expert at least, even where no layer has any."""
+        if self.expert_step == 0:
+            return 1, 1
+        return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
+
+    @property
+    def layers_with_rope(self) -> list[int]:
+        """1 for each layer with rope, 0 for the others; ArchitectureError where they are not llama.cpp's."""
+        layers = self.config.integer("num_hidden_layers")
+        runs = [int((layer + 1) % 4 != 0) for layer in range(layers)]
+        if not self.config.get("no_rope_layers"):
+            self.config.one_of("no_rope_layer_interval", 4)
+        else:
+            self.config.one_of("no_rope_layers", runs)
+        return runs
+
+    @property
+    def chunked(self) -> list[bool]:
+        """Which layers attend within a chunk only."""
+        kinds = ("full_attention", "chunked_attention")
+        usual = [kinds[rope] for rope in self.layers_with_rope]
+        layer_types = self.config.layer_types(len(usual), usual, kinds)
+        return [kind == "chunked_attention" for kind in layer_types]
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        # llama.cpp's chunks and temperatures have no keys of their own. The first files say 4 for true.
+        config.one_of("attention_chunk_size", 8192)
+        config.one_of("attn_temperature_tuning", True, 4)
+        config.one_of("floor_scale", 8192)
+        config.one_of("attn_scale", 0.1)
+        config.one_of("attention_bias", False)
+        counts = self.expert_counts
+        norms = counts[0] != EXPERTS_WITHOUT_NORMS
+        if config.flag("use_qk_norm") is not norms:
+            raise ArchitectureError(
+                f"config.json: 'use_qk_norm' is {not norms}, but llama.cpp runs {arch} of {counts[0]} experts only "
+                f"with {norms}"
+            )
+        return [
+            *super().key_values(),
+            *expert_key_values(arch, counts),
+            uint32(f"{arch}.expert_feed_forward_length", self.expert_length),
+            uint32(f"{arch}.interleave_moe_layer_step", self.expert_step),
+            array(f"{arch}.attention.sliding_window_pattern", self.chunked, GGUFValueType.BOOL),
+        ]
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width = (self.embedding_length,)
+        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
+        yield from self.attention(target, f"{source}.self_attn")
+        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", width)
+        step, layer = self.expert_step, int(target.split(".")[1])
+        if step and (layer + 1) % step == 0:
+            yield from self.mixture(target, f"{source}.feed_forward")
+        else:
+            yield from self.feed_forward(target, f"{source}.feed_forward")
+
+    def mixture(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, inner, experts = self.embedding_length, self.expert_length, self.expert_counts[0]
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.router.weight", (experts, width))
+        yield from self.experts(target, f"{source}.experts", (experts, inner, width))
+        yield from shared_expert(self, target, f"{source}.shared_expert", (inner, width))
+
+    def experts(self, target: str, source: str, shape: tuple[int, int, int]) -> Iterator[TargetTensor]:
+        """Stacked experts are transposed, gate and up side by side: (experts, width, 2 × inner) and (experts, inner,
+        width); quantized checkpoints have one matrix for each expert and projection."""
+        experts, inner, width = shape
+        gate_up, down = f"{source}.gate_up_proj", f"{source}.down_proj"
+        if gate_up not in self.sources:
+            yield from expert_stacks(self, target, source, shape)
+            return
+        self.source(gate_up, (experts, width, 2 * inner))
+        self.source(down, (experts, inner, width))
+        for projection, name, first, rows, length in (
+            ("gate", gate_up, 0, inner, width),
+            ("up", gate_up, inner, inner, width),
+            ("down", down, 0, width, inner),
+        ):
+            pieces = tuple(
+                Piece(name, row_run(first, rows), transposed=True, within=(expert * length, length))
+                for expert in range(experts)
+            )
+            yield TargetTensor(f"{target}.ffn_{projection}_exps.weight", (experts, rows, length), pieces)
+
+
+class Llama4Multimodal(VisionLanguage, Llama4):
+    """The text part of the multimodal checkpoint."""
+
+    classes = ("Llama4ForConditionalGeneration",)
+    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"(vision_model|multi_modal_projector)\..*")

@@ -1,0 +1,258 @@
+"""MiMo V2 Flash: windows with attention sinks, shorter values than keys, experts behind a dense first layer.
+
+Layers with a window have twice the key heads, a rope base of their own and a sink for each head; llama.cpp finds sinks
+and experts by their tensors, so they may be in any layer. What the model multiplies values by, llama.cpp
+multiplies the attention's output by (``attention.value_scale``).
+
+The published config.json says much of this by lists and ``swa_…`` fields of its own, which are read where transformers'
+fields are absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, sigmoid_choice
+from converter.architectures.parts.rope import Rope, rotated_elements
+from converter.architectures.parts.windows import windowed
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, float32, uint32
+
+FULL, WINDOWED = "full_attention", "sliding_attention"
+
+#: transformers' ropes, and the published fields of their bases.
+ROPES = {FULL: (5e6, "rope_theta"), WINDOWED: (1e4, "swa_rope_theta")}
+
+#: Share of a head that transformers rotates where config.json has none.
+ROTATED = 0.334
+
+#: Fields of the published config.json with the only value that transformers and llama.cpp both run.
+FIXED = {
+    "attention_bias": False,
+    "add_full_attention_sink_bias": False,
+    "add_swa_attention_sink_bias": True,
+    "scoring_func": "sigmoid",
+    "topk_method": "noaux_tc",
+    "n_shared_experts": None,
+    "rope_scaling": None,
+}
+
+
+class MiMoV2Flash(Llama):
+    classes = ("MiMoV2FlashForCausalLM",)
+    arch = "mimo2"
+    defaults: ClassVar[dict[str, Any]] = {
+        "vocab_size": 152576,
+        "hidden_size": 4096,
+        "intermediate_size": 16384,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 4,
+        "hidden_act": "silu",
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "attention_bias": False,
+        "moe_intermediate_size": 2048,
+        "num_experts_per_tok": 8,
+        "n_routed_experts": 256,
+        "routed_scaling_factor": 1.0,
+        "n_group": 1,
+        "topk_group": 1,
+        "norm_topk_prob": True,
+        "head_dim": 192,
+        "v_head_dim": 128,
+        "sliding_window": 129,
+        "attention_value_scale": 0.707,
+    }
+    aliases: ClassVar = {"layernorm_epsilon": "rms_norm_eps"}
+    #: Layers that predict several tokens ahead; transformers does not run them either.
+    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"model\.mtp\..*")
+    rotates_neighbours = False
+    takes_frequency_factors = False
+    needs_output = True
+
+    @property
+    def layers(self) -> int:
+        return self.config.integer("num_hidden_layers")
+
+    def by_layer(self, field: str, published: str, usual: list[bool], names: tuple[str, str]) -> list[bool]:
+        """For each layer whether ``field`` names the second of two kinds, or a list of 0 and 1 has 1.
+
+        Raises:
+            ArchitectureError: it is no such list.
+        """
+        allowed: tuple[Any, ...] = names
+        kinds = self.config.get(field)
+        if kinds is None:
+            field, allowed = published, (0, 1)
+            kinds = self.config.get(field)
+        if kinds is None:
+            return usual
+        if not isinstance(kinds, list) or len(kinds) != self.layers or any(kind not in allowed for kind in kinds):
+            raise ArchitectureError(
+                f"config.json: {field!r} is {kinds!r}, a list of {self.layers} of {allowed[0]} and {allowed[1]} "
+                "expected"
+            )
+        return [kind == allowed[1] for kind in kinds]
+
+    @cached_property
+    def windows(self) -> list[bool]:
+        """Which layers attend to a window only."""
+        usual = [index > 0 and (index + 1) % 6 > 0 for index in range(self.layers)]
+        return self.by_layer("layer_types", "hybrid_layer_pattern", usual, (FULL, WINDOWED))
+
+    @cached_property
+    def with_experts(self) -> list[bool]:
+        usual = [index > 0 for index in range(self.layers)]
+        return self.by_layer("mlp_layer_types", "moe_layer_freq", usual, ("dense", "sparse"))
+
+    @property
+    def key_heads(self) -> list[int]:
+        """Key and value heads of each layer."""
+        return [2 * self.kv_heads if windowed else self.kv_heads for windowed in self.windows]
+
+    @property
+    def value_dim(self) -> int:
+        """Elements of a value's head."""
+        return self.config.integer("v_head_dim")
+
+    @property
+    def value_scale(self) -> float:
+        """What values are multiplied by; 1 where config.json says null."""
+        if self.config.config.get("attention_value_scale", 0.0) is None:
+            return 1.0
+        scale = self.config.number("attention_value_scale")
+        if not scale > 0:
+            raise ArchitectureError(f"config.json: 'attention_value_scale' is {scale}, a positive number expected")
+        return scale
+
+    @property
+    def window(self) -> int:
+        """Tokens that a windowed layer attends to, with the current one, which the published number leaves out."""
+        if "sliding_window_size" in self.config:
+            return self.config.integer("sliding_window_size") + 1
+        return self.config.integer("sliding_window")
+
+    def rope_fields(self, layer_type: str) -> Hyperparameters:
+        """Fields of a layer type's rope: those in ``rope_parameters``, or the published ones."""
+        parameters = self.config.get("rope_parameters")
+        if parameters is None:
+            base, field = ROPES[layer_type]
+            theta, share = self.config.get(field), self.config.get("partial_rotary_factor")
+            own: Any = {"rope_theta": base if theta is None else theta, "partial_rotary_factor": share}
+        else:
+            own = parameters.get(layer_type) if isinstance(parameters, dict) else None
+        if not isinstance(own, dict):
+            raise ArchitectureError(
+                f"config.json: 'rope_parameters' is {parameters!r}, an object with one for {FULL} and one for "
+                f"{WINDOWED} expected"
+            )
+        return Hyperparameters({**self.config.config, "rope_scaling": None, "rope_parameters": own}, self.defaults)
+
+    def rope_of(self, layer_type: str) -> Rope:
+        rope = Rope.of(self.rope_fields(layer_type))
+        if rope.scaling != "default":
+            raise ArchitectureError(
+                f"config.json: rope scaling of {layer_type} is {rope.scaling!r}, but llama.cpp runs {self.arch} as "
+                "transformers does only with 'default'"
+            )
+        return rope
+
+    @property
+    def rope(self) -> Rope:
+        return self.rope_of(FULL)
+
+    @property
+    def rotary_dim(self) -> int:
+        full, windowed = (rotated_elements(self.rope_fields(kind), self.head_dim, ROTATED) for kind in (FULL, WINDOWED))
+        if full != windowed:
+            raise ArchitectureError(
+                f"config.json: rope rotates {full} elements of a head in {FULL}, {windowed} in {WINDOWED}, but "
+                f"llama.cpp runs {self.arch} only with as many in both"
+            )
+        return full
+
+    @property
+    def expert_counts(self) -> tuple[int, int]:
+        return expert_counts(self.config, "n_routed_experts", "num_experts_per_tok")
+
+    def check(self) -> None:
+        """Refuse what llama.cpp, or transformers, has no other value for.
+
+        Raises:
+            ArchitectureError: naming the field.
+        """
+        config, heads = self.config, self.heads
+        for field, value in FIXED.items():
+            config.one_of(field, *dict.fromkeys((value, None)))
+        config.one_of("routed_scaling_factor", 1.0)
+        config.one_of("norm_topk_prob", True)
+        for field, value in (
+            ("swa_num_attention_heads", heads),
+            ("swa_num_key_value_heads", 2 * self.kv_heads),
+            ("swa_head_dim", self.head_dim),
+            ("swa_v_head_dim", self.value_dim),
+        ):
+            config.one_of(field, value, None)
+        if heads % (2 * self.kv_heads):
+            raise ArchitectureError(
+                f"config.json: 'num_attention_heads' is {heads}, no multiple of the {2 * self.kv_heads} key heads of "
+                "layers with a window, twice 'num_key_value_heads'"
+            )
+        windowed(self.arch, [WINDOWED if window else FULL for window in self.windows])
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        self.check()
+        key = f"{arch}.attention.head_count_kv"
+        key_heads = array(key, self.key_heads, GGUFValueType.INT32)
+        window = f"{arch}.attention.sliding_window"
+        return [
+            *(key_heads if pair.key == key else pair for pair in super().key_values()),
+            float32(f"{arch}.attention.value_scale", self.value_scale),
+            uint32(window, self.window),
+            array(f"{window}_pattern", self.windows, GGUFValueType.BOOL),
+            float32(f"{arch}.rope.freq_base_swa", self.rope_of(WINDOWED).theta),
+            *expert_key_values(arch, self.expert_counts),
+            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
+            *sigmoid_choice(config, arch, self.expert_counts[0]),
+        ]
+
+    def head_key_values(self) -> list[KeyValue]:
+        value_length = uint32(f"{self.arch}.attention.value_length", self.value_dim)
+        return [value_length if pair.key == value_length.key else pair for pair in super().head_key_values()]
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        index = int(target.split(".")[1])
+        width, queries, keys = self.embedding_length, self.heads, self.key_heads[index]
+        for name, rows in (
+            ("q", queries * self.head_dim),
+            ("k", keys * self.head_dim),
+            ("v", keys * self.value_dim),
+        ):
+            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, width))
+        values = queries * self.value_dim
+        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, values))
+        if self.windows[index]:
+            published = f"{source}.attention_sink_bias"
+            sinks = published if published in self.sources else f"{source}.sinks"
+            yield self.tensor(f"{target}.attn_sinks.weight", sinks, (queries,))
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        if not self.with_experts[int(target.split(".")[1])]:
+            yield from super().feed_forward(target, source)
+            return
+        experts, width = self.expert_counts[0], self.embedding_length
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
+        yield self.tensor(f"{target}.exp_probs_b.bias", f"{source}.gate.e_score_correction_bias", (experts,))
+        shape = (experts, self.config.integer("moe_intermediate_size"), width)
+        yield from expert_stacks(self, target, f"{source}.experts", shape)

@@ -1,0 +1,116 @@
+"""MiniCPM 3: DeepSeek V2's compressed keys and values, with MiniCPM's multipliers and LongRoPE.
+
+llama.cpp computes keys and values of each head here, not on the latent vectors, so ``kv_b_proj`` stays whole. Its
+multipliers are MiniCPM3-4B's, whatever a file says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.families.deepseek.deepseek import DeepseekV2
+from converter.architectures.parts.longrope import LongRope, rope_parameters, without_scaling
+from converter.architectures.parts.rope import Rope
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, uint32
+
+#: What llama.cpp has built in.
+MULTIPLIERS = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}
+
+
+class MiniCPM3(DeepseekV2):
+    classes = ("MiniCPM3ForCausalLM",)
+    arch = "minicpm3"
+    defaults: ClassVar = {
+        "hidden_act": "silu",
+        "kv_lora_rank": 256,
+        "max_position_embeddings": 32768,
+        "q_lora_rank": 768,
+        "qk_nope_head_dim": 64,
+        "qk_rope_head_dim": 32,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        **MULTIPLIERS,
+    }
+
+    @property
+    def interleaved(self) -> bool:
+        """llama.cpp's rope rotates halves in this arch, as the model does: no row changes its place."""
+        return True
+
+    @property
+    def dense_layers(self) -> int:
+        return self.config.integer("num_hidden_layers")
+
+    @property
+    def value_dim(self) -> int:
+        return self.config.integer("v_head_dim") if "v_head_dim" in self.config else self.embedding_length // self.heads
+
+    @property
+    def long_rope(self) -> LongRope | None:
+        scores = rope_parameters(self.config).get("mscale_all_dim")
+        if scores:
+            raise ArchitectureError(
+                f"config.json: rope parameter 'mscale_all_dim' is {scores!r}, but llama.cpp runs {self.arch} without"
+            )
+        return LongRope.of(self.config, self.rotary_dim)
+
+    @property
+    def rope(self) -> Rope:
+        return without_scaling(self.config, self.defaults)
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        for name, only in {"hidden_act": "silu", **MULTIPLIERS}.items():
+            # A multiplier of null stands for another number.
+            if name in config.config and config.config[name] is None:
+                raise ArchitectureError(f"config.json: {name!r} is None, but llama.cpp runs {arch} only with {only}")
+            config.one_of(name, only)
+        for name in ("attention_bias", "mlp_bias"):
+            config.one_of(name, False, None)
+        if not self.query_rank:
+            raise ArchitectureError(
+                f"config.json: 'q_lora_rank' is None, but llama.cpp runs {arch} only with compressed queries"
+            )
+        # The latent vectors give every head keys and values of its own.
+        config.one_of("num_key_value_heads", self.heads, None)
+        long_rope = self.long_rope
+        return [
+            uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
+            uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
+            uint32(f"{arch}.embedding_length", self.embedding_length),
+            uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
+            uint32(f"{arch}.vocab_size", self.vocab_size),
+            uint32(f"{arch}.attention.head_count", self.heads),
+            uint32(f"{arch}.attention.head_count_kv", self.heads),
+            self.norm_epsilon,
+            uint32(f"{arch}.attention.q_lora_rank", self.query_rank),
+            uint32(f"{arch}.attention.kv_lora_rank", self.rank),
+            uint32(f"{arch}.attention.key_length", self.plain_dim + self.rotary_dim),
+            uint32(f"{arch}.attention.value_length", self.value_dim),
+            uint32(f"{arch}.rope.dimension_count", self.rotary_dim),
+            *self.rope.key_values(arch),
+            *(long_rope.key_values(arch) if long_rope else ()),
+        ]
+
+    def frequency_factors(self) -> Iterator[TargetTensor]:
+        long_rope = self.long_rope
+        if long_rope:
+            yield from long_rope.tensors()
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, heads, rank, value = self.embedding_length, self.heads, self.rank, self.value_dim
+        queries, rotated = self.query_rank, self.rotary_dim
+        parts = {
+            "attn_q_a": ("q_a_proj", (queries, width)),
+            "attn_q_b": ("q_b_proj", (heads * (self.plain_dim + rotated), queries)),
+            "attn_kv_a_mqa": ("kv_a_proj_with_mqa", (rank + rotated, width)),
+            "attn_kv_b": ("kv_b_proj", (heads * (self.plain_dim + value), rank)),
+            "attn_output": ("o_proj", (width, heads * value)),
+        }
+        for name, (found, shape) in parts.items():
+            yield self.tensor(f"{target}.{name}.weight", f"{source}.{found}.weight", shape)
+        for name, length in (("q", queries), ("kv", rank)):
+            yield self.tensor(f"{target}.attn_{name}_a_norm.weight", f"{source}.{name}_a_layernorm.weight", (length,))

@@ -1,0 +1,1 @@
+"""Mistral, Mixtral and Ministral and relatives."""

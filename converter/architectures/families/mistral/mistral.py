@@ -1,0 +1,31 @@
+"""Mistral: Llama with other defaults and a sliding window."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from converter.architectures.parts.decoder import Llama
+
+
+class Mistral(Llama):
+    classes: ClassVar[tuple[str, ...]] = ("MistralForCausalLM", "MistralModel")
+    defaults: ClassVar = {
+        "max_position_embeddings": 131072,
+        "rms_norm_eps": 1e-6,
+        "hidden_act": "silu",
+        "num_key_value_heads": 8,
+    }
+
+    @property
+    def sliding_window(self) -> int | None:
+        # An absent field means transformers' default of 4096; an explicit null means no window.
+        window = self.config.config.get("sliding_window", 4096)
+        return None if window is None else int(window)
+
+    @property
+    def query_bias(self) -> bool:
+        return False
+
+    @property
+    def output_bias(self) -> bool:
+        return False

@@ -1,0 +1,82 @@
+"""MPT: ALiBi instead of positions, norms and projections without biases, queries, keys and values perhaps clipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.layer_norm import LayerNormDecoder
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, float32
+
+
+class Mpt(LayerNormDecoder):
+    classes = ("MptForCausalLM", "MPTForCausalLM")
+    arch = "mpt"
+    defaults: ClassVar = {
+        "layer_norm_epsilon": 1e-5,
+        "no_bias": True,
+        "norm_type": "low_precision_layernorm",
+        "tie_word_embeddings": True,
+    }
+    aliases: ClassVar = {
+        "d_model": "hidden_size",
+        "n_heads": "num_attention_heads",
+        "n_layers": "num_hidden_layers",
+        "max_seq_len": "max_position_embeddings",
+    }
+    epsilon = "layer_norm_epsilon"
+    # transformers, too, knows no other than GELU.
+    activations = ()
+    norm_bias = False
+    rotary_factor = None
+    embedding = "transformer.wte"
+    layers = "transformer.blocks"
+    final_norm = "transformer.norm_f"
+
+    @property
+    def kv_heads(self) -> int:
+        return self.heads
+
+    @property
+    def feed_forward_length(self) -> int:
+        return 4 * self.embedding_length
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        config.one_of("no_bias", True)
+        config.one_of("norm_type", "low_precision_layernorm", "layernorm")
+        config.one_of("expansion_ratio", 4, None)
+        config.one_of("logit_scale", None)
+        attention = self.attention_config
+        pairs = [*super().key_values(), float32(f"{arch}.attention.max_alibi_bias", 8.0)]
+        if attention.get("clip_qkv"):
+            pairs.append(float32(f"{arch}.attention.clamp_kqv", attention.number("clip_qkv")))
+        return pairs
+
+    @property
+    def attention_config(self) -> Hyperparameters:
+        """``attn_config``, once it asks for nothing that transformers or llama.cpp would leave out."""
+        fields = self.config.get("attn_config") or {}
+        if not isinstance(fields, dict):
+            raise ArchitectureError(f"config.json: 'attn_config' is {fields!r}, an object expected")
+        attention = Hyperparameters(fields, {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention"})
+        attention.one_of("attn_type", "multihead_attention")
+        attention.one_of("alibi", True)
+        attention.one_of("alibi_bias_max", 8)
+        attention.one_of("softmax_scale", None, self.head_dim**-0.5)
+        attention.one_of("kv_n_heads", None, self.heads)
+        for name in ("qk_ln", "prefix_lm"):
+            attention.one_of(name, False, None)
+        return attention
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, inner = self.embedding_length, self.feed_forward_length
+        yield from self.norm(f"{target}.attn_norm", f"{source}.norm_1")
+        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
+        yield from self.linear(f"{target}.attn_output", f"{source}.attn.out_proj", (width, width))
+        yield from self.norm(f"{target}.ffn_norm", f"{source}.norm_2")
+        yield from self.linear(f"{target}.ffn_up", f"{source}.ffn.up_proj", (inner, width))
+        yield from self.linear(f"{target}.ffn_down", f"{source}.ffn.down_proj", (width, inner))

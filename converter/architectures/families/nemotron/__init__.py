@@ -1,0 +1,1 @@
+"""Nemotron and relatives."""

@@ -1,0 +1,160 @@
+"""OLMo and its successors: no weights in the norms, then norms behind each sublayer, then experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.parts.rope import Rope
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, float32, uint32
+
+
+class Olmo(Llama):
+    """OLMo 1: layer norms without weights; queries, keys and values may be clipped."""
+
+    classes = ("OlmoForCausalLM",)
+    arch = "olmo"
+    defaults: ClassVar = {"max_position_embeddings": 2048, "hidden_act": "silu"}
+    takes_frequency_factors = False
+    takes_head_dim = False
+
+    @property
+    def norm_epsilon(self) -> KeyValue:
+        # A constant in OLMo's code, in no config.
+        return float32(f"{self.arch}.attention.layer_norm_epsilon", 1e-5)
+
+    def key_values(self) -> list[KeyValue]:
+        config = self.config
+        config.one_of("attention_bias", False, None)
+        pairs = super().key_values()
+        if "clip_qkv" in config:
+            bound = config.number("clip_qkv")
+            if bound <= 0:
+                raise ArchitectureError(f"config.json: 'clip_qkv' is {bound}, a positive number or null expected")
+            pairs.append(float32(f"{self.arch}.attention.clamp_kqv", bound))
+        return pairs
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        width = self.embedding_length
+        yield from self.frequency_factors()
+        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
+        for index in range(self.config.integer("num_hidden_layers")):
+            yield from self.attention(f"blk.{index}", f"model.layers.{index}.self_attn")
+            yield from self.feed_forward(f"blk.{index}", f"model.layers.{index}.mlp")
+        yield from self.output_matrix((self.vocab_size, width))
+
+
+class Olmo2(Llama):
+    """OLMo 2: RMS norms on all queries and all keys at once, and behind attention and feed-forward, not before."""
+
+    classes = ("Olmo2ForCausalLM",)
+    arch = "olmo2"
+    defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu"}
+    rotates_neighbours = False
+    takes_frequency_factors = False
+    takes_head_dim = False
+    norms_heads = True
+    needs_output = True
+
+    def key_values(self) -> list[KeyValue]:
+        self.config.one_of("attention_bias", False, None)
+        return super().key_values()
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width = (self.embedding_length,)
+        yield from self.attention(target, f"{source}.self_attn")
+        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
+        yield from self.feed_forward(target, f"{source}.mlp")
+        yield self.tensor(f"{target}.post_ffw_norm.weight", f"{source}.post_feedforward_layernorm.weight", width)
+
+    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
+        for name, heads in (("q", self.heads), ("k", self.kv_heads)):
+            norm = f"{source}.{name}_norm.weight"
+            yield self.tensor(f"{target}.attn_{name}_norm.weight", norm, (heads * self.head_dim,))
+
+
+class Olmo3(Olmo2):
+    """OLMo 3: OLMo 2 with sliding windows in most layers; those keep the plain rope where the others scale theirs."""
+
+    classes = ("Olmo3ForCausalLM",)
+    defaults: ClassVar = {**Olmo2.defaults, "rope_theta": 500000.0, "sliding_window": 4096}
+
+    @property
+    def layer_types(self) -> list[str]:
+        layers = self.config.integer("num_hidden_layers")
+        usual = ["full_attention" if index % 4 == 3 else "sliding_attention" for index in range(layers)]
+        return self.config.layer_types(layers, usual, ("sliding_attention", "full_attention"))
+
+    def rope_of(self, layer_type: str) -> Rope:
+        """transformers 5 keeps one rope for each layer type; before that, ``rope_scaling`` held the full layers'."""
+        parameters = self.config.get("rope_parameters")
+        if isinstance(parameters, dict):
+            parameters = parameters.get(layer_type)
+        elif layer_type == "full_attention":
+            return Rope.of(self.config)
+        config = {**self.config.config, "rope_parameters": parameters, "rope_scaling": None}
+        return Rope.of(Hyperparameters(config, self.defaults))
+
+    @property
+    def rope(self) -> Rope:
+        full, sliding = self.rope_of("full_attention"), self.rope_of("sliding_attention")
+        if sliding.scaling != "default" or sliding.theta != full.theta:
+            raise ArchitectureError(
+                f"config.json: sliding layers' rope is {sliding.scaling!r} with theta {sliding.theta:g}, but llama.cpp "
+                f"runs them only with 'default' and the full layers' theta {full.theta:g}"
+            )
+        return full
+
+    def key_values(self) -> list[KeyValue]:
+        windows = [kind == "sliding_attention" for kind in self.layer_types]
+        return [
+            *super().key_values(),
+            uint32(f"{self.arch}.attention.sliding_window", self.config.integer("sliding_window")),
+            array(f"{self.arch}.attention.sliding_window_pattern", windows, GGUFValueType.BOOL),
+        ]
+
+
+class Olmoe(Olmo2):
+    """OLMoE: OLMo 2's attention in Llama's order of norms, with a mixture of experts in every layer."""
+
+    classes = ("OlmoeForCausalLM",)
+    arch = "olmoe"
+    defaults: ClassVar = {
+        **Olmo2.defaults,
+        "max_position_embeddings": 4096,
+        "num_key_value_heads": 16,
+        "num_experts": 64,
+        "num_experts_per_tok": 8,
+        "norm_topk_prob": False,
+    }
+
+    @property
+    def expert_counts(self) -> tuple[int, int]:
+        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+
+    def key_values(self) -> list[KeyValue]:
+        config = self.config
+        config.one_of("norm_topk_prob", False)
+        config.one_of("clip_qkv", None)
+        if self.kv_heads != self.heads:
+            raise ArchitectureError(
+                f"config.json: 'num_key_value_heads' is {self.kv_heads}, but llama.cpp runs {self.arch} only with "
+                f"num_attention_heads = {self.heads}"
+            )
+        return [*super().key_values(), *expert_key_values(self.arch, self.expert_counts)]
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from Llama.block(self, target, source)
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        experts, width = self.expert_counts[0], self.embedding_length
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
+        shape = (experts, self.config.integer("intermediate_size"), width)
+        yield from expert_stacks(self, target, f"{source}.experts", shape)

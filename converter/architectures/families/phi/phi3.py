@@ -1,0 +1,76 @@
+"""Phi-3, 3.5 and 4: Llama with fused projections, LongRoPE, and rope on a part of each head in the smallest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.longrope import LongRope, without_scaling
+from converter.architectures.parts.rope import Rope, rotated_elements
+from converter.architectures.target import TargetTensor
+from converter.metadata import KeyValue, uint32
+
+
+class Phi3(Llama):
+    classes = ("Phi3ForCausalLM",)
+    arch = "phi3"
+    defaults: ClassVar = {
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "original_max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+    }
+    rotates_neighbours = False
+    takes_frequency_factors = False
+    takes_head_dim = False
+
+    @property
+    def rotary_dim(self) -> int:
+        return rotated_elements(self.config, self.head_dim, 1.0)
+
+    @property
+    def rope(self) -> Rope:
+        return without_scaling(self.config, self.defaults)
+
+    @property
+    def long_rope(self) -> LongRope | None:
+        return LongRope.of(self.config, self.rotary_dim)
+
+    @property
+    def sliding_window(self) -> int | None:
+        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+
+    def warnings(self) -> list[str]:
+        long_rope = self.long_rope
+        if long_rope is None or long_rope.original_context_length >= self.config.integer("max_position_embeddings"):
+            return super().warnings()
+        original = long_rope.original_context_length
+        return [
+            *super().warnings(),
+            f"the model's rope changes for texts of more than {original} tokens, llama.cpp's in contexts of more than "
+            f"{original}: shorter texts are exact in contexts up to that size",
+        ]
+
+    def key_values(self) -> list[KeyValue]:
+        # llama.cpp reads the window and then attends to all tokens; 0 says that there is none.
+        window = uint32(f"{self.arch}.attention.sliding_window", self.sliding_window or 0)
+        long_rope = self.long_rope
+        return [*super().key_values(), window, *(long_rope.key_values(self.arch) if long_rope else [])]
+
+    def frequency_factors(self) -> Iterator[TargetTensor]:
+        long_rope = self.long_rope
+        if long_rope is not None:
+            yield from long_rope.tensors()
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width, query = self.embedding_length, self.heads * self.head_dim
+        fused = query + 2 * self.kv_heads * self.head_dim
+        yield from self.linear(f"{target}.attn_qkv", f"{source}.qkv_proj", (fused, width))
+        yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query))
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        # llama.cpp halves the projection itself, the gate's rows first as in the source.
+        width, hidden = self.embedding_length, self.config.integer("intermediate_size")
+        yield from self.linear(f"{target}.ffn_up", f"{source}.gate_up_proj", (2 * hidden, width))
+        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, hidden))

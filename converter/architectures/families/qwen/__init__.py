@@ -1,0 +1,1 @@
+"""Qwen and relatives."""

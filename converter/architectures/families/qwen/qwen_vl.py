@@ -1,0 +1,216 @@
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and its mixture, with their vision towers left out.
+
+A position is three numbers there: time, row and column, each of which turns some of a head's pairs. In a text the three
+are alike, so that the rope is the usual one; the file says which number turns which pair, for programs that feed
+llama.cpp images through a vision tower of another file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.families.qwen.qwen2 import Qwen2
+from converter.architectures.families.qwen.qwen3 import Qwen3
+from converter.architectures.families.qwen.qwen_moe import Qwen3Moe
+from converter.architectures.families.vision.vision_language import VisionLanguage
+from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.rope import Rope
+from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
+from converter.checkpoints.tensor import SourceTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, uint32
+
+
+class ThreePositions(VisionLanguage):
+    """The rope of Qwen's models that read images: ``mrope_section`` says how many pairs each number turns.
+
+    Attributes:
+        usual_sections: transformers' where config.json has none.
+    """
+
+    usual_sections: ClassVar[tuple[int, int, int]] = (16, 24, 24)
+
+    @property
+    def rope(self) -> Rope:
+        """The published files call the scaling "mrope"; transformers reads that as none, and so it is."""
+        config = self.config
+        given = config.get("rope_parameters") or config.get("rope_scaling")
+        if isinstance(given, dict) and (given.get("rope_type") or given.get("type")) == "mrope":
+            plain = {**given, "rope_type": "default", "type": "default"}
+            config = Hyperparameters({**config.config, "rope_parameters": plain}, self.defaults)
+        return Rope.of(config)
+
+    @property
+    def sections(self) -> list[int]:
+        """Pairs of time, row and column."""
+        given = self.rope.parameters.get("mrope_section")
+        sections = list(self.usual_sections) if given is None else given
+        pairs = self.rotary_dim // 2
+        whole = isinstance(sections, list) and all(type(count) is int and count >= 0 for count in sections)
+        if not whole or len(sections) != 3 or sum(sections) != pairs:
+            raise ArchitectureError(
+                f"config.json: rope parameter 'mrope_section' is {sections!r}, three counts expected that add up to "
+                f"the {pairs} pairs of a head"
+            )
+        return sections
+
+    def key_values(self) -> list[KeyValue]:
+        # llama.cpp takes a fourth one, of what images don't have.
+        sections = array(f"{self.arch}.rope.dimension_sections", [*self.sections, 0], GGUFValueType.INT32)
+        return [*super().key_values(), sections]
+
+
+class Qwen2VL(ThreePositions, Qwen2):
+    """The first pairs are time's, then come the rows', then the columns'."""
+
+    classes = ("Qwen2VLForConditionalGeneration",)
+    arch = "qwen2vl"
+    flat = True
+    defaults: ClassVar = {
+        "vocab_size": 152064,
+        "hidden_size": 8192,
+        "intermediate_size": 29568,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "hidden_act": "silu",
+        "max_position_embeddings": 32768,
+        "rms_norm_eps": 1e-5,
+        "sliding_window": 4096,
+        "max_window_layers": 80,
+        "rope_theta": 1e6,
+    }
+
+    def key_values(self) -> list[KeyValue]:
+        epsilon = self.config.number("rms_norm_eps")
+        if epsilon > 1e-5:
+            raise ArchitectureError(
+                f"config.json: 'rms_norm_eps' is {epsilon}, but llama.cpp's {self.arch} divides by the root alone; at "
+                "most 1e-05 expected"
+            )
+        return super().key_values()
+
+
+class Qwen25VL(Qwen2VL):
+    """Another vision tower beside the same text model."""
+
+    classes = ("Qwen2_5_VLForConditionalGeneration",)
+
+
+class Qwen3VL(ThreePositions, Qwen3):
+    """Time, row and column take turns at the pairs; those left at the end are time's."""
+
+    classes = ("Qwen3VLForConditionalGeneration",)
+    arch = "qwen3vl"
+    usual_sections = (24, 20, 20)
+    defaults: ClassVar = {
+        "vocab_size": 151936,
+        "hidden_size": 4096,
+        "intermediate_size": 22016,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "max_position_embeddings": 128000,
+        "rms_norm_eps": 1e-6,
+        "attention_bias": False,
+        "rope_theta": 500000.0,
+    }
+
+    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
+        super().__init__(config, sources)
+        self.vision = config.get("vision_config")
+
+    @property
+    def deepstack_layers(self) -> int:
+        """How many of the first layers an image's tokens are added to once more; transformers' default is three."""
+        given = self.vision.get("deepstack_visual_indexes") if isinstance(self.vision, dict) else None
+        indexes = [8, 16, 24] if given is None else given
+        if not isinstance(indexes, list) or len(indexes) > self.config.integer("num_hidden_layers"):
+            raise ArchitectureError(
+                f"config.json: 'deepstack_visual_indexes' in 'vision_config' is {indexes!r}, a list of at most "
+                "num_hidden_layers layers expected"
+            )
+        return len(indexes)
+
+    @property
+    def largest_omission(self) -> float:
+        """How far the context's last token turns the fastest of the pairs that llama.cpp leaves unturned, in radians.
+
+        It turns pair i by number i mod 3 where i < 3 × that number's section, others by the fourth number, zero for a
+        text's tokens; transformers turns those by time. With the published (24, 20, 20) they are pairs 61 and 62.
+        """
+        sections, rope, pairs = self.sections, self.rope, self.rotary_dim // 2
+        unturned = [pair for pair in range(pairs) if pair >= 3 * sections[pair % 3]]
+        context = self.config.integer("max_position_embeddings")
+        return max((context * rope.theta ** (-pair / pairs) for pair in unturned), default=0.0)
+
+    def key_values(self) -> list[KeyValue]:
+        if self.largest_omission >= 1:
+            raise ArchitectureError(
+                f"config.json: 'mrope_section' is {self.sections}, of which llama.cpp leaves a pair unturned that "
+                f"turns by {self.largest_omission:.1f} radians over the context; less than 1 expected"
+            )
+        return [*super().key_values(), uint32(f"{self.arch}.n_deepstack_layers", self.deepstack_layers)]
+
+    def warnings(self) -> list[str]:
+        warnings, omission = super().warnings(), self.largest_omission
+        if omission:
+            warnings.append(
+                f"llama.cpp leaves the last pairs of a head unturned, off by at most {omission:.2g} radians at the end "
+                "of the context"
+            )
+        return warnings
+
+
+class Qwen3VLMoe(Qwen3VL, Qwen3Moe):
+    """Experts lie in one tensor, transposed in the published files and as they are applied in others."""
+
+    classes = ("Qwen3VLMoeForConditionalGeneration",)
+    arch = "qwen3vlmoe"
+    defaults: ClassVar = {
+        "vocab_size": 151936,
+        "hidden_size": 2048,
+        "intermediate_size": 5632,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "hidden_act": "silu",
+        "max_position_embeddings": 128000,
+        "rms_norm_eps": 1e-6,
+        "attention_bias": False,
+        "rope_theta": 500000.0,
+        "num_local_experts": 60,
+        "num_experts_per_tok": 4,
+        "moe_intermediate_size": 1408,
+        "decoder_sparse_step": 1,
+        # transformers' class divides by the sum whatever the field says.
+        "norm_topk_prob": True,
+    }
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        experts, width, inner = (
+            self.expert_counts[0],
+            self.embedding_length,
+            self.config.integer("moe_intermediate_size"),
+        )
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
+        gate_up, down = f"{source}.experts.gate_up_proj", f"{source}.experts.down_proj"
+        yield self.stack(f"{target}.ffn_gate_exps.weight", gate_up, (experts, inner, width), 0, 2 * inner)
+        yield self.stack(f"{target}.ffn_up_exps.weight", gate_up, (experts, inner, width), inner, 2 * inner)
+        yield self.stack(f"{target}.ffn_down_exps.weight", down, (experts, width, inner), 0, width)
+
+    def stack(self, target: str, source: str, shape: tuple[int, int, int], first: int, height: int) -> TargetTensor:
+        """Experts' matrices of that shape, (experts, out, in), from row ``first`` of the ``height`` of each."""
+        experts, rows, length = shape
+        # The published shape is the other way round; where both are the same, transformers transposes nothing.
+        if self.source(source, None).shape == (experts, height, length):
+            return TargetTensor(target, shape, (Piece(source, RowMap(first, ((experts, height), (rows, 1)))),))
+        self.source(source, (experts, length, height))
+        run = row_run(first, rows)
+        pieces = (Piece(source, run, transposed=True, within=(expert * length, length)) for expert in range(experts))
+        return TargetTensor(target, shape, tuple(pieces))

@@ -1,0 +1,57 @@
+"""StableLM: Llama's blocks with layer norms and partial rope; the 12B model norms each head by weights of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.parts.layer_norm import LayerNormDecoder
+from converter.architectures.target import Piece, TargetTensor
+from converter.metadata import KeyValue, boolean
+
+
+class StableLM(LayerNormDecoder):
+    classes = ("StableLmForCausalLM",)
+    arch = "stablelm"
+    defaults: ClassVar = {
+        "hidden_act": "silu",
+        "max_position_embeddings": 4096,
+        "layer_norm_eps": 1e-5,
+        "num_key_value_heads": 32,
+    }
+    activations = ("silu",)
+    rotary_factor = 0.25
+    needs_output = True
+
+    def key_values(self) -> list[KeyValue]:
+        parallel = self.config.flag("use_parallel_residual")
+        return [*super().key_values(), boolean(f"{self.arch}.use_parallel_residual", parallel)]
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
+        yield from self.attention(target, f"{source}.self_attn")
+        # Without this norm llama.cpp runs the feed-forward beside the attention.
+        if not self.config.flag("use_parallel_residual"):
+            yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
+        yield from self.feed_forward(target, f"{source}.mlp")
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from super().attention(target, source)
+        if self.config.flag("qk_layernorm"):
+            yield self.stacked_norms(f"{target}.attn_q_norm", f"{source}.q_layernorm", self.heads)
+            yield self.stacked_norms(f"{target}.attn_k_norm", f"{source}.k_layernorm", self.kv_heads)
+
+    def stacked_norms(self, target: str, source: str, heads: int) -> TargetTensor:
+        """One norm for each head, stored one by one, as a matrix (heads, head_dim)."""
+        names = [f"{source}.norms.{head}.weight" for head in range(heads)]
+        for name in names:
+            self.source(name, (self.head_dim,))
+        return TargetTensor(f"{target}.weight", (heads, self.head_dim), tuple(Piece(name) for name in names))
+
+    @property
+    def query_bias(self) -> bool:
+        return self.config.flag("use_qkv_bias")
+
+    @property
+    def output_bias(self) -> bool:
+        return False

@@ -1,0 +1,1 @@
+"""StarCoder and StarCoder 2."""

@@ -1,0 +1,1 @@
+"""Mamba, Mamba 2 and hybrids of them with attention."""

@@ -1,0 +1,109 @@
+"""Bamba: Granite 4's hybrid without its multipliers and experts, and with rope on a part of each head, mostly half."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from converter.architectures.families.granite.granite_hybrid import GraniteHybrid
+from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.rope import rotated_elements
+from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue
+
+
+class Bamba(GraniteHybrid):
+    classes = ("BambaForCausalLM",)
+    defaults: ClassVar = {
+        "attention_bias": False,
+        "hidden_act": "silu",
+        "mamba_conv_bias": True,
+        "mamba_d_conv": 4,
+        "mamba_d_head": "auto",
+        "mamba_d_state": 256,
+        "mamba_expand": 2,
+        "mamba_n_groups": 1,
+        "mamba_n_heads": 128,
+        "mamba_proj_bias": False,
+        "max_position_embeddings": 262144,
+        "mlp_bias": False,
+        "num_key_value_heads": 8,
+        # No field of Bamba's own, but what Granite's says of it.
+        "position_embedding_type": "rope",
+        "rms_norm_eps": 1e-5,
+    }
+
+    @property
+    def has_experts(self) -> bool:
+        return False
+
+    @property
+    def shared(self) -> int:
+        return 0
+
+    @property
+    def feed_forward_length(self) -> int:
+        return self.config.integer("intermediate_size")
+
+    @property
+    def layer_types(self) -> list[str]:
+        """``attention`` for the layers of ``attn_layer_indices``, ``mamba`` for the others.
+
+        Raises:
+            ArchitectureError: that is no list of layers, or names none or all, on which llama.cpp ends its process.
+        """
+        layers, attending = self.config.integer("num_hidden_layers"), self.config.get("attn_layer_indices")
+        places = isinstance(attending, list) and all(type(index) is int and 0 <= index < layers for index in attending)
+        if not places or not 0 < len(set(attending)) < layers:
+            raise ArchitectureError(
+                f"config.json: 'attn_layer_indices' is {attending!r}, but llama.cpp runs {self.arch} only with some of "
+                f"the {layers} layers in it, and not with all"
+            )
+        return ["attention" if index in attending else "mamba" for index in range(layers)]
+
+    @property
+    def rotary_dim(self) -> int:
+        """The first half of a head's elements, or the share that the rope's parameters tell.
+
+        Raises:
+            ArchitectureError: a head is no multiple of it, or other fields tell another share.
+        """
+        config = self.config
+        # transformers overrides the field beside the rope's parameters, but not the one among them.
+        config.one_of("partial_rotary_factor", 0.5, None)
+        rotated = rotated_elements(config, self.head_dim, 0.5)
+        if self.head_dim % rotated:
+            raise ArchitectureError(
+                f"config.json: 'partial_rotary_factor' gives {rotated} of the {self.head_dim} elements of a head, one "
+                "over a whole number expected"
+            )
+        # The first releases' field for the same.
+        config.one_of("attn_rotary_emb", rotated, None)
+        return rotated
+
+    def rotary_rows(self, heads: int) -> RowMap:
+        """Elements that do not rotate change their order like those that do: queries and keys do so alike."""
+        return rotary_pairs(heads * self.head_dim // self.rotary_dim, self.rotary_dim)
+
+    def multipliers(self) -> Iterator[KeyValue]:
+        yield from ()
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        shape = (self.vocab_size, self.embedding_length)
+        yield from self.frequency_factors()
+        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", shape)
+        for index in range(self.config.integer("num_hidden_layers")):
+            yield from self.block(f"blk.{index}", f"model.layers.{index}")
+        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", shape[1:])
+        yield from self.output_matrix(shape)
+
+    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width = (self.embedding_length,)
+        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
+        if self.layer_types[int(target.split(".")[1])] == "attention":
+            yield from self.attention(target, f"{source}.self_attn")
+        else:
+            yield from self.mixer.tensors(self, target, f"{source}.mamba")
+        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.pre_ff_layernorm.weight", width)
+        yield from Llama.feed_forward(self, target, f"{source}.feed_forward")

@@ -1,0 +1,162 @@
+"""Jamba: Mamba's mixers with attention in a few layers; experts in every other one, or in none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+from gguf import GGUFValueType
+
+from converter.architectures.families.state_space.mamba import Mamba
+from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.target import TargetTensor
+from converter.errors import ArchitectureError
+from converter.metadata import KeyValue, array, float32, uint32
+
+
+class Jamba(Mamba):
+    """Jamba of any size; no layer rotates its heads."""
+
+    classes = ("JambaForCausalLM",)
+    arch = "jamba"
+    defaults: ClassVar[dict[str, Any]] = {
+        "max_position_embeddings": 262144,
+        "num_key_value_heads": 8,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "tie_word_embeddings": False,
+        "num_experts": 16,
+        "num_experts_per_tok": 2,
+        "expert_layer_period": 2,
+        "expert_layer_offset": 1,
+        "attn_layer_period": 8,
+        "attn_layer_offset": 4,
+        "mamba_d_state": 16,
+        "mamba_d_conv": 4,
+        "mamba_expand": 2,
+        "mamba_dt_rank": "auto",
+        "mamba_conv_bias": True,
+        "mamba_proj_bias": False,
+    }
+    aliases: ClassVar[Mapping[str, str]] = {"num_local_experts": "num_experts"}
+    fields: ClassVar[Mapping[str, str]] = {
+        "expansion": "mamba_expand",
+        "state": "mamba_d_state",
+        "rank": "mamba_dt_rank",
+        "taps": "mamba_d_conv",
+        "bias": "mamba_conv_bias",
+    }
+    norms_inputs = True
+
+    def chosen_layers(self, kind: str) -> list[bool]:
+        """For each layer, whether ``{kind}_layer_period`` and ``{kind}_layer_offset`` choose it."""
+        period, offset = self.config.integer(f"{kind}_layer_period"), self.config.integer(f"{kind}_layer_offset", 0)
+        if offset >= period:
+            raise ArchitectureError(
+                f"config.json: '{kind}_layer_offset' is {offset}, less than '{kind}_layer_period' {period} expected"
+            )
+        return [index % period == offset for index in range(self.config.integer("num_hidden_layers"))]
+
+    @property
+    def attending(self) -> list[bool]:
+        """Which layers have attention in place of a mixer."""
+        layers = self.chosen_layers("attn")
+        if all(layers) or not any(layers):
+            # Its memory for such hybrids has a part for each kind of layer, and none may be empty.
+            raise ArchitectureError(
+                f"config.json: 'attn_layer_period' is {self.config.get('attn_layer_period')} and 'attn_layer_offset' "
+                f"{self.config.get('attn_layer_offset')}: {sum(layers)} of {len(layers)} layers have attention, but "
+                f"llama.cpp runs {self.arch} only with layers of both kinds"
+            )
+        return layers
+
+    @property
+    def with_experts(self) -> list[bool]:
+        """Which layers have experts."""
+        one = self.config.integer("num_experts") == 1
+        return [chosen and not one for chosen in self.chosen_layers("expert")]
+
+    @property
+    def expert_counts(self) -> tuple[int, int]:
+        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+
+    @property
+    def heads(self) -> int:
+        heads = self.config.integer("num_attention_heads")
+        if self.embedding_length % heads:
+            raise ArchitectureError(
+                f"config.json: hidden_size {self.embedding_length} is not a multiple of num_attention_heads {heads}"
+            )
+        if self.config.get("head_dim") not in (None, self.embedding_length // heads):
+            raise ArchitectureError(
+                f"config.json: 'head_dim' is {self.config.get('head_dim')!r}, but llama.cpp runs {self.arch} only with "
+                f"hidden_size / num_attention_heads = {self.embedding_length // heads}"
+            )
+        return heads
+
+    @property
+    def kv_heads(self) -> int:
+        kv_heads = self.config.integer("num_key_value_heads")
+        if self.heads % kv_heads:
+            raise ArchitectureError(
+                f"config.json: num_attention_heads {self.heads} is not a multiple of num_key_value_heads {kv_heads}"
+            )
+        return kv_heads
+
+    def key_values(self) -> list[KeyValue]:
+        config, arch = self.config, self.arch
+        config.one_of("hidden_act", "silu")
+        config.one_of("mamba_proj_bias", False)
+        kv_heads = [self.kv_heads if attends else 0 for attends in self.attending]
+        return [
+            uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
+            uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
+            uint32(f"{arch}.embedding_length", self.embedding_length),
+            uint32(f"{arch}.feed_forward_length", config.integer("intermediate_size")),
+            uint32(f"{arch}.attention.head_count", self.heads),
+            array(f"{arch}.attention.head_count_kv", kv_heads, GGUFValueType.INT32),
+            float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
+            *self.mixer_key_values(),
+            *(expert_key_values(arch, self.expert_counts) if any(self.with_experts) else ()),
+        ]
+
+    def tensors(self) -> Iterator[TargetTensor]:
+        width, vocabulary = (self.embedding_length,), (self.vocab_size, self.embedding_length)
+        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", vocabulary)
+        for index, (attends, has_experts) in enumerate(zip(self.attending, self.with_experts, strict=True)):
+            target, source = f"blk.{index}", f"model.layers.{index}"
+            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
+            if attends:
+                yield from self.attention(target, f"{source}.self_attn")
+            else:
+                yield from self.mixer(target, f"{source}.mamba")
+            yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.pre_ff_layernorm.weight", width)
+            feed_forward = self.mixture if has_experts else self.feed_forward
+            yield from feed_forward(target, f"{source}.feed_forward")
+        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", width)
+        if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
+            yield self.tensor("output.weight", "lm_head.weight", vocabulary)
+
+    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+        width = self.embedding_length
+        key = width // self.heads * self.kv_heads
+        for name, rows in (("q", width), ("k", key), ("v", key)):
+            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, width))
+        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, width))
+
+    def mixer(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield from super().mixer(target, source)
+        for name, elements in (("dt", self.time_step_rank), ("b", self.state), ("c", self.state)):
+            yield self.tensor(f"{target}.ssm_{name}_norm.weight", f"{source}.{name}_layernorm.weight", (elements,))
+
+    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+        shape = (self.config.integer("intermediate_size"), self.embedding_length)
+        for name in ("gate", "up", "down"):
+            projection = shape[::-1] if name == "down" else shape
+            yield self.tensor(f"{target}.ffn_{name}.weight", f"{source}.{name}_proj.weight", projection)
+
+    def mixture(self, target: str, source: str) -> Iterator[TargetTensor]:
+        experts, width = self.expert_counts[0], self.embedding_length
+        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.router.weight", (experts, width))
+        shape = (experts, self.config.integer("intermediate_size"), width)
+        yield from expert_stacks(self, target, f"{source}.experts", shape)
