@@ -11,7 +11,7 @@ from typing import Any
 from converter.errors import VocabularyError
 from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import TEKKEN, TokenizerFiles
-from converter.vocabs.limits import NO_BYTES, RELAXATIONS, Pipeline
+from converter.vocabs.llama_cpp_differences import NO_BYTES, RELAXATIONS, Pipeline
 from converter.vocabs.model_proto import read_model_proto
 
 Ids = list[list[int]]

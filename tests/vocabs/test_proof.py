@@ -12,9 +12,9 @@ from vocabs.small_tokenizers import SPECIAL, byte_level, edit, fast_sentencepiec
 
 from converter.errors import VocabularyError
 from converter.vocabs import prove, prove_file, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import LLAMA3, QWEN2
 from converter.vocabs.probe import probe_texts
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 
 def test_the_probe_is_several_hundred_distinct_strings() -> None:

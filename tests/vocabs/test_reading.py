@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from vocabs.small_tokenizers import SPECIAL, byte_level, edit, sentencepiece
 
 from converter.vocabs import Vocabulary, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import LLAMA3, QWEN2
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 
 def keys(vocabulary: Vocabulary, directory: Path) -> dict[str, object]:

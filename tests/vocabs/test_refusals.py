@@ -20,7 +20,7 @@ from converter.errors import VocabularyError
 from converter.vocabs import read_vocabulary
 from converter.vocabs.model_proto import read_model_proto
 from converter.vocabs.pretokenizers import QWEN2
-from converter.vocabs.reading import read_files
+from converter.vocabs.tokenizer_kinds import read_files
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import read_byte_pair
-from converter.vocabs.endings import end_tokens, fill_in_the_middle
+from converter.vocabs.end_of_generation import end_tokens, fill_in_the_middle
 from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenizer_files
 from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece, read_shown_parts
