@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from converter.errors import VocabularyError
+from converter.runtime import IsolatedFailure, run_isolated
+from converter.vocabs.model_proto import read_model_type
 
 T = TypeVar("T")
 
 TEKKEN = "tekken.json"
 # What the files of sentencepiece models are called, best known first.
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model")
+# Vocabularies that are nothing without a class of transformers (``slow_files``).
+_NEED_A_CLASS = ("vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 # A line of tiktoken's: the bytes of a token, and its rank. A sentencepiece model starts with a byte that is no letter.
 TIKTOKEN_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})\r?")
 
@@ -67,6 +71,8 @@ class TokenizerFiles:
         config: config.json.
         generation: generation_config.json.
         added_tokens_json: added_tokens.json, text to id.
+        built_from: name of the file that ``tokenizer`` was built from where there is no tokenizer.json.
+        built: text of the tokenizer.json built then.
     """
 
     directory: Path
@@ -75,6 +81,13 @@ class TokenizerFiles:
     config: dict[str, Any]
     generation: dict[str, Any]
     added_tokens_json: dict[str, Any]
+    built_from: str = ""
+    built: str = ""
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """Where ``tokenizer`` comes from, for messages."""
+        return self.directory / (self.built_from or "tokenizer.json")
 
     @property
     def sentencepiece_model(self) -> Path:
@@ -96,7 +109,7 @@ class TokenizerFiles:
         """Added tokens by id: those of tokenizer.json, then those only tokenizer_config.json knows."""
         found: dict[int, AddedToken] = {}
         for number, entry in enumerate(expect(self.tokenizer.get("added_tokens") or [], list, "added_tokens")):
-            where = f"{self.directory / 'tokenizer.json'}: added_tokens[{number}]"
+            where = f"{self.tokenizer_file}: added_tokens[{number}]"
             token = AddedToken.parse(entry, expect(entry, dict, where).get("id"), where)
             found[token.id] = token
         for token in self.configured_tokens:
@@ -135,17 +148,66 @@ class TokenizerFiles:
 def read_tokenizer_files(directory: Path) -> TokenizerFiles:
     """Read what there is.
 
+    Without a tokenizer.json, tekken.json or a tokenizer.model that says all, transformers builds the tokenizer
+    (``slow_files``).
+
     Raises:
-        VocabularyError: no tokenizer in the directory, or a file is not the JSON it should be.
+        VocabularyError: no tokenizer in the directory, or a file is not what it should be.
     """
     names = ("tokenizer.json", "tokenizer_config.json", "config.json", "generation_config.json", "added_tokens.json")
     files = TokenizerFiles(directory, *(read_object(directory / name) for name in names))
-    if not files.tokenizer and not (directory / TEKKEN).is_file() and not files.sentencepiece_model.is_file():
+    if files.tokenizer or (directory / TEKKEN).is_file():
+        return _with_special_tokens_map(files)
+    if _needs_a_class(files):
+        return _built(files)
+    if not files.sentencepiece_model.is_file():
         raise VocabularyError(
-            f"{directory}: no tokenizer.json, tekken.json or tokenizer.model; fetch the tokenizer's files, "
-            "or name the directory they are in with --tokenizer"
+            f"{directory}: no tokenizer.json, tekken.json, tokenizer.model, vocab.json or vocab.txt; fetch the "
+            "tokenizer's files, or name the directory they are in with --tokenizer"
         )
-    return files
+    return _with_special_tokens_map(files)
+
+
+def _with_special_tokens_map(files: TokenizerFiles) -> TokenizerFiles:
+    """Without an added_tokens_decoder, special_tokens_map.json overrules the settings, as it does in transformers."""
+    named = read_object(files.directory / "special_tokens_map.json")
+    if "added_tokens_decoder" in files.settings or not named:
+        return files
+    roles = {key: value for key, value in named.items() if key.endswith("_token")}
+    return replace(files, settings={**files.settings, **roles})
+
+
+def _needs_a_class(files: TokenizerFiles) -> bool:
+    """Whether the files mean nothing without a class of transformers.
+
+    A sentencepiece BPE model says all there is to know of its kind, and so does a Unigram model for which no class is
+    named, or one of the model's own.
+    """
+    path = files.sentencepiece_model
+    if not path.is_file() or files.has_tiktoken_model:
+        return not path.is_file() and any((files.directory / name).is_file() for name in _NEED_A_CLASS)
+    named = files.settings.get("tokenizer_class") or files.config.get("model_type")
+    return bool(named) and not files.settings.get("auto_map") and read_model_type(path) == "Unigram"
+
+
+def _built(files: TokenizerFiles) -> TokenizerFiles:
+    try:
+        answer = run_isolated("converter.vocabs.slow_files:build", directory=str(files.directory))
+    except IsolatedFailure as error:
+        raise VocabularyError(
+            f"{files.directory}: transformers cannot build the tokenizer of its files: {error}"
+        ) from error
+    if "refused" in answer:
+        raise VocabularyError(answer["refused"])
+    # The built tokenizer has the added tokens already.
+    settings = {key: value for key, value in files.settings.items() if key != "added_tokens_decoder"}
+    return replace(
+        files,
+        tokenizer=json.loads(answer["tokenizer"]),
+        settings={**settings, **answer["settings"]},
+        built_from=answer["file"],
+        built=answer["tokenizer"],
+    )
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -167,9 +229,9 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def read_text(path: Path) -> str | None:
-    """The text of a file, or None where there is none."""
+    """The text of a file without a byte order mark, or None where there is no file."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:

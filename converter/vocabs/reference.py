@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,33 +12,9 @@ from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import TEKKEN, TokenizerFiles
 from converter.vocabs.llama_cpp_differences import NO_BYTES, RELAXATIONS, Pipeline
 from converter.vocabs.model_proto import read_model_proto
-
-Ids = list[list[int]]
+from converter.vocabs.source_tokenizer import Ids, Reference
 
 DOUBLE_PRECISION = "llama.cpp adds scores in double precision: of two equally likely ways to cut it may take the other"
-
-
-class Reference(ABC):
-    """A tokenizer to compare with."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
-        """Token ids of each text; ``add_special`` adds begin and end tokens as the source does."""
-
-    def relaxations(self) -> Iterator[str]:
-        """Give up, one after the other and for good, what llama.cpp does not do; say each time what it was.
-
-        Only what the source really has is given up, and only where llama.cpp has no way to express it.
-        """
-        yield from ()
-
-    def steps(self) -> tuple[str, ...]:
-        """What splits text before merges (``structure.steps``)."""
-        return ()
-
-    def run_instead(self, steps: tuple[str, ...]) -> None:
-        """Split text by these steps from now on."""
-        raise TypeError(f"{type(self).__name__} splits no text before merges")
 
 
 def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
@@ -101,9 +76,9 @@ class TokenizerJson(Reference):
     def __init__(self, files: TokenizerFiles, name: str = "") -> None:
         from tokenizers import AddedToken, Tokenizer
 
-        self._path = path = files.directory / "tokenizer.json"
+        self._path = path = files.tokenizer_file
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_str(files.built) if files.built else Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{path}: not a tokenizer the tokenizers library can read ({reason})") from error

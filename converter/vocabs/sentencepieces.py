@@ -7,9 +7,10 @@ from gguf import TokenType
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import put_vocab, read_merges, vocab_of
+from converter.vocabs.chat_template import chat_templates
 from converter.vocabs.files import TokenizerFiles, expect
 from converter.vocabs.model_proto import read_model_proto
-from converter.vocabs.special import chat_templates, special_tokens
+from converter.vocabs.special import special_tokens
 from converter.vocabs.unigram import check_rows, unigram_of_model
 from converter.vocabs.vocabulary import BYTE, TokenTable, Vocabulary, added_kind
 
@@ -48,7 +49,7 @@ def read_byte_fallback(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     llama.cpp joins the pair whose joined token has the highest score, so a token's score is the rank, negated, of the
     first merge that makes it.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     vocab = vocab_of(files, where)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab, files, TokenType.NORMAL)
@@ -71,7 +72,7 @@ def read_shown_parts(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
 
     Texts stay as they are. llama.cpp begins every text with the begin token, whatever the file says.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     vocab = vocab_of(files, where)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab, files, TokenType.NORMAL)

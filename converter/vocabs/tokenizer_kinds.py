@@ -45,7 +45,7 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
 
 
 def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary]:
-    where = files.directory / "tokenizer.json"
+    where = files.tokenizer_file
     model = expect(files.tokenizer.get("model") or {}, dict, f"{where}: model")
     kind = model.get("type", "BPE")
     if files.tokenizer and structure.is_byte_level(files.tokenizer):
@@ -57,7 +57,7 @@ def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary
     if not files.tokenizer and files.has_tiktoken_model:
         return read_tiktoken
     shows_parts = structure.shows_parts(files.tokenizer)
-    if files.sentencepiece_model.is_file() and not shows_parts:
+    if files.sentencepiece_model.is_file() and not files.built and not shows_parts:
         return read_sentencepiece
     if model.get("byte_fallback"):
         return read_shown_parts if shows_parts else read_byte_fallback
