@@ -38,6 +38,11 @@ class ModelProto:
     remove_extra_whitespaces: bool = True
     charsmap: bytes = b""
 
+    @property
+    def places(self) -> dict[str, int]:
+        """Text of each piece to its id."""
+        return {text: place for place, (text, _, _) in enumerate(self.pieces)}
+
 
 def read_model_proto(path: Path) -> ModelProto:
     """Raises VocabularyError where the file is missing, cut short or something else."""

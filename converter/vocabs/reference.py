@@ -88,10 +88,8 @@ class TokenizerJson(Reference):
         self._tokenizer.no_padding()
         if getattr(self._tokenizer.model, "dropout", None):
             self._tokenizer.model.dropout = None
-        known = self._tokenizer.get_added_tokens_decoder()
-        for token in files.added_tokens:
-            if token.id not in known:
-                self._tokenizer.add_tokens([AddedToken(token.content, normalized=False, special=token.special)])
+        # What tokenizer_config.json adds or describes otherwise; the library gives the ids.
+        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in files.added_tokens])
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
         before = self._pipeline.before
@@ -132,10 +130,7 @@ class TokenizerJson(Reference):
     def _add(self, tokens: Iterator[Any]) -> None:
         from tokenizers import AddedToken
 
-        marks = ("lstrip", "rstrip", "normalized", "special")
-        self._tokenizer.add_tokens(
-            [AddedToken(token.content, **{mark: getattr(token, mark) for mark in marks}) for token in tokens]
-        )
+        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in tokens])
 
     def _drop(self, texts: tuple[str, ...]) -> None:
         if not {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}.isdisjoint(texts):
@@ -173,8 +168,7 @@ class Sentencepiece(Reference):
         proto = read_model_proto(path)
         pieces = enumerate(proto.pieces)
         self._whole = {text.replace("▁", " "): token_id for token_id, (text, _, kind) in pieces if kind in (2, 3, 4)}
-        self._whole |= {text: token_id for text, token_id in files.added_tokens_json.items() if type(token_id) is int}
-        self._whole |= {token.content: token.id for token in files.added_tokens}
+        self._whole |= {token.content: token.id for token in files.numbered_after(proto.places)}
         longest_first = sorted(self._whole, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         settings = files.settings

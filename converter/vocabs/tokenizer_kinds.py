@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
+from converter.vocabs.added_tokens import moved
 from converter.vocabs.byte_pair import read_byte_pair
 from converter.vocabs.end_of_generation import end_tokens, fill_in_the_middle
 from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenizer_files
@@ -34,11 +35,12 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
     files = read_tokenizer_files(directory)
     vocabulary = _reader(files)(files, vocab_size)
     vocabulary = replace(vocabulary, special_ids={**fill_in_the_middle(vocabulary), **vocabulary.special_ids})
+    files = vocabulary.files or files
     ends, limits = end_tokens(files, vocabulary)
     vocabulary = replace(
         vocabulary,
         special_ids={**vocabulary.special_ids, **ends},
-        limits=tuple(limits),
+        limits=(*moved(files.listed_tokens, files.added_tokens), *limits),
         files=files.without_model(),
     )
     return vocabulary if pre is None else replace(vocabulary, pre=pre, candidates=(pre,), given=True)

@@ -101,6 +101,7 @@ def _vocabulary(
         charsmap=charsmap,
         chat_templates=chat_templates(files),
         dropped=tuple(table.dropped),
+        files=files,
     )
 
 

@@ -102,11 +102,11 @@ def test_sentencepiece_with_added_tokens(tmp_path: Path) -> None:
     size = sentencepiece(
         tmp_path, settings={"add_bos_token": False, "add_eos_token": True}, user_defined_symbols=["<t>"]
     )
-    edit(tmp_path / "added_tokens.json", lambda data: data.update({"<image>": size}))
-    edit(
-        tmp_path / "tokenizer_config.json",
-        lambda data: data.update(added_tokens_decoder={str(size + 1): {"content": "<|im_end|>", "special": True}}),
-    )
+    decoder = {
+        str(size): {"content": "<image>", "special": False},
+        str(size + 1): {"content": "<|im_end|>", "special": True},
+    }
+    edit(tmp_path / "tokenizer_config.json", lambda data: data.update(added_tokens_decoder=decoder))
     vocabulary = read_vocabulary(tmp_path, size + 2)
     assert vocabulary.types[-2:] == [TokenType.USER_DEFINED, TokenType.CONTROL]
     assert vocabulary.add_special == {"bos": False, "eos": True}
