@@ -8,21 +8,22 @@ from gguf import TokenType
 
 from converter.errors import VocabularyError
 from converter.vocabs import pretokenizers, structure
+from converter.vocabs.chat_template import chat_templates
 from converter.vocabs.files import TokenizerFiles, expect
-from converter.vocabs.special import chat_templates, special_tokens
+from converter.vocabs.special import special_tokens
 from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
 
 
-def read_byte_pair(files: TokenizerFiles, vocab_size: int, *, file: str = "tokenizer.json") -> Vocabulary:
+def read_byte_pair(files: TokenizerFiles, vocab_size: int, *, file: str | None = None) -> Vocabulary:
     """The vocabulary of a byte-level tokenizer.json, its pre-tokenizer derived from the file's structure.
 
-    ``file`` is the file that ``files.tokenizer`` was made from, for messages.
+    ``file`` is the file that ``files.tokenizer`` was made from, for messages, where ``files`` does not know it.
     Where no built-in pre-tokenizer of llama.cpp has that structure, ``candidates`` is empty and ``pre`` is ``""``.
 
     Raises:
         VocabularyError: the file is not what it should be, or has more tokens than the embedding has rows.
     """
-    where = str(files.directory / file)
+    where = str(files.directory / file if file else files.tokenizer_file)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab_of(files, where), files, TokenType.NORMAL)
     for token in files.added_tokens:

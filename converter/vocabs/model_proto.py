@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,31 +38,56 @@ class ModelProto:
     remove_extra_whitespaces: bool = True
     charsmap: bytes = b""
 
+    @property
+    def places(self) -> dict[str, int]:
+        """Text of each piece to its id."""
+        return {text: place for place, (text, _, _) in enumerate(self.pieces)}
+
 
 def read_model_proto(path: Path) -> ModelProto:
     """Raises VocabularyError where the file is missing, cut short or something else."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error
-    if data.startswith(b"version https://git-lfs"):
-        raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     model = ModelProto()
-    try:
-        for number, value in _fields(memoryview(data)):
+    with _model_errors(path):
+        for number, value in _fields(_read(path)):
             if number == 1:
                 model.pieces.append(_piece(_message(value)))
             elif number == 2:
                 _read_trainer_spec(model, _message(value))
             elif number == 3:
                 _read_normalizer_spec(model, _message(value))
-    except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
-        raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again") from error
-    if not model.pieces or not model.model_type:
-        raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again")
+        if not model.pieces or not model.model_type:
+            raise ValueError("no pieces, or nothing said of them")
     # A token the model does not have is written as -1, a large number here.
     model.ids = {role: token_id for role, token_id in model.ids.items() if token_id < len(model.pieces)}
     return model
+
+
+def read_model_type(path: Path) -> str:
+    """The kind of model, its pieces left unread. Raises VocabularyError as :func:`read_model_proto` does."""
+    model = ModelProto()
+    with _model_errors(path):
+        for number, value in _fields(_read(path)):
+            if number == 2:
+                _read_trainer_spec(model, _message(value))
+    return model.model_type
+
+
+def _read(path: Path) -> memoryview:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error
+    if data.startswith(b"version https://git-lfs"):
+        raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
+    return memoryview(data)
+
+
+@contextmanager
+def _model_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (IndexError, KeyError, ValueError, TypeError, struct.error) as error:
+        raise VocabularyError(f"{path}: not a sentencepiece model, or cut short; fetch it again") from error
 
 
 def normalizer_model(charsmap: bytes) -> bytes:

@@ -15,9 +15,9 @@ from converter.errors import VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
 from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import read_tokenizer_files
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.probe import probe_texts
-from converter.vocabs.reading import read_files
+from converter.vocabs.tokenizer_kinds import read_files
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 from converter.vocabs.vocabulary import Vocabulary
 
 Ids = list[list[int]]
@@ -174,10 +174,10 @@ def _first(found: dict[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]] | N
 
 
 def _load(path: Path, names: Sequence[str], probes: Sequence[tuple[str, bool]]) -> list[dict[str, Any] | None]:
-    """llama.cpp's answers (``native.tokenize``). Raises IsolatedFailure where it ends its process."""
+    """llama.cpp's answers (``llama_cpp_tokenizer.tokenize``). Raises IsolatedFailure where it ends its process."""
     texts, whole = [text for text, _ in probes], [add_special for _, add_special in probes]
     answers: list[dict[str, Any] | None] = run_isolated(
-        "converter.vocabs.native:tokenize", path=str(path), names=list(names), texts=texts, whole=whole
+        "converter.vocabs.llama_cpp_tokenizer:tokenize", path=str(path), names=list(names), texts=texts, whole=whole
     )
     return answers
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
-from converter.vocabs.reference import Ids, Reference
+from converter.vocabs.source_tokenizer import Ids, Reference
 
 
 @dataclass(frozen=True)

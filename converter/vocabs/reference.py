@@ -4,42 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from converter.errors import VocabularyError
 from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import TEKKEN, TokenizerFiles
-from converter.vocabs.limits import NO_BYTES, RELAXATIONS, Pipeline
+from converter.vocabs.llama_cpp_differences import NO_BYTES, RELAXATIONS, Pipeline
 from converter.vocabs.model_proto import read_model_proto
-
-Ids = list[list[int]]
+from converter.vocabs.source_tokenizer import Ids, Reference
 
 DOUBLE_PRECISION = "llama.cpp adds scores in double precision: of two equally likely ways to cut it may take the other"
-
-
-class Reference(ABC):
-    """A tokenizer to compare with."""
-
-    @abstractmethod
-    def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
-        """Token ids of each text; ``add_special`` adds begin and end tokens as the source does."""
-
-    def relaxations(self) -> Iterator[str]:
-        """Give up, one after the other and for good, what llama.cpp does not do; say each time what it was.
-
-        Only what the source really has is given up, and only where llama.cpp has no way to express it.
-        """
-        yield from ()
-
-    def steps(self) -> tuple[str, ...]:
-        """What splits text before merges (``structure.steps``)."""
-        return ()
-
-    def run_instead(self, steps: tuple[str, ...]) -> None:
-        """Split text by these steps from now on."""
-        raise TypeError(f"{type(self).__name__} splits no text before merges")
 
 
 def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
@@ -101,9 +76,9 @@ class TokenizerJson(Reference):
     def __init__(self, files: TokenizerFiles, name: str = "") -> None:
         from tokenizers import AddedToken, Tokenizer
 
-        self._path = path = files.directory / "tokenizer.json"
+        self._path = path = files.tokenizer_file
         try:
-            self._tokenizer = Tokenizer.from_file(str(path))
+            self._tokenizer = Tokenizer.from_str(files.built) if files.built else Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing narrower
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{path}: not a tokenizer the tokenizers library can read ({reason})") from error
@@ -113,10 +88,8 @@ class TokenizerJson(Reference):
         self._tokenizer.no_padding()
         if getattr(self._tokenizer.model, "dropout", None):
             self._tokenizer.model.dropout = None
-        known = self._tokenizer.get_added_tokens_decoder()
-        for token in files.added_tokens:
-            if token.id not in known:
-                self._tokenizer.add_tokens([AddedToken(token.content, normalized=False, special=token.special)])
+        # What tokenizer_config.json adds or describes otherwise; the library gives the ids.
+        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in files.added_tokens])
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
         before = self._pipeline.before
@@ -157,10 +130,7 @@ class TokenizerJson(Reference):
     def _add(self, tokens: Iterator[Any]) -> None:
         from tokenizers import AddedToken
 
-        marks = ("lstrip", "rstrip", "normalized", "special")
-        self._tokenizer.add_tokens(
-            [AddedToken(token.content, **{mark: getattr(token, mark) for mark in marks}) for token in tokens]
-        )
+        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in tokens])
 
     def _drop(self, texts: tuple[str, ...]) -> None:
         if not {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}.isdisjoint(texts):
@@ -198,8 +168,7 @@ class Sentencepiece(Reference):
         proto = read_model_proto(path)
         pieces = enumerate(proto.pieces)
         self._whole = {text.replace("▁", " "): token_id for token_id, (text, _, kind) in pieces if kind in (2, 3, 4)}
-        self._whole |= {text: token_id for text, token_id in files.added_tokens_json.items() if type(token_id) is int}
-        self._whole |= {token.content: token.id for token in files.added_tokens}
+        self._whole |= {token.content: token.id for token in files.numbered_after(proto.places)}
         longest_first = sorted(self._whole, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         settings = files.settings

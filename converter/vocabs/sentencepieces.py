@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gguf import TokenType
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import put_vocab, read_merges, vocab_of
-from converter.vocabs.files import TokenizerFiles, expect
+from converter.vocabs.chat_template import chat_templates
+from converter.vocabs.files import TokenizerFiles
 from converter.vocabs.model_proto import read_model_proto
-from converter.vocabs.special import chat_templates, special_tokens
+from converter.vocabs.special import special_tokens
 from converter.vocabs.unigram import check_rows, unigram_of_model
 from converter.vocabs.vocabulary import BYTE, TokenTable, Vocabulary, added_kind
 
@@ -30,11 +33,7 @@ def read_sentencepiece(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     table = TokenTable.of_size(vocab_size, str(path))
     for token_id, (text, score, kind) in enumerate(proto.pieces):
         table.put(token_id, text.replace("▁", " ") if kind == TokenType.USER_DEFINED else text, kind, score)
-    for text, token_id in files.added_tokens_json.items():
-        where = f"{files.directory / 'added_tokens.json'}: {text[:40]!r}"
-        if expect(token_id, int, where) < 0:
-            raise VocabularyError(f"{where} is {token_id}; a token's id was expected")
-        table.put_added(token_id, text, int(TokenType.USER_DEFINED))
+    files = replace(files, numbered=tuple(files.numbered_after(proto.places)))
     for token in files.added_tokens:
         table.put_added(token.id, *added_kind(token.content, token.special))
     if proto.model_type == "Unigram":
@@ -48,7 +47,7 @@ def read_byte_fallback(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     llama.cpp joins the pair whose joined token has the highest score, so a token's score is the rank, negated, of the
     first merge that makes it.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     vocab = vocab_of(files, where)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab, files, TokenType.NORMAL)
@@ -71,7 +70,7 @@ def read_shown_parts(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
 
     Texts stay as they are. llama.cpp begins every text with the begin token, whatever the file says.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     vocab = vocab_of(files, where)
     table = TokenTable.of_size(vocab_size, where)
     put_vocab(table, vocab, files, TokenType.NORMAL)
@@ -120,4 +119,5 @@ def _vocabulary(files: TokenizerFiles, table: TokenTable, space_first: bool) -> 
         add_space_prefix=space_first if isinstance(given, bool) or not space_first else None,
         chat_templates=chat_templates(files),
         dropped=tuple(table.dropped),
+        files=files,
     )

@@ -1,10 +1,10 @@
-"""Special tokens, what is added around a text, and chat templates, as llama.cpp's converter reads them."""
+"""Special tokens and what is added around a text, as llama.cpp's converter reads them."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from converter.vocabs.files import TokenizerFiles, expect, read_object, read_text
+from converter.vocabs.files import TokenizerFiles, expect
 
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -56,7 +56,7 @@ def _name(entry: Any) -> str | None:
 
 
 def _processors(files: TokenizerFiles) -> list[dict[str, Any]]:
-    where = f"{files.directory / 'tokenizer.json'}: post_processor"
+    where = f"{files.tokenizer_file}: post_processor"
     outer = expect(files.tokenizer.get("post_processor") or {}, dict, where)
     inner = expect(outer.get("processors", [outer]), list, f"{where}.processors")
     return [expect(processor, dict, where) for processor in inner]
@@ -116,29 +116,3 @@ _READERS = {
     "RobertaProcessing": _read_roberta,
     "TemplateProcessing": _read_template,
 }
-
-
-def chat_templates(files: TokenizerFiles) -> dict[str, str]:
-    """Chat templates by name; ``default`` is the one used when none is asked for.
-
-    From tokenizer_config.json, else chat_template.jinja with additional_chat_templates/, else chat_template.json.
-    """
-    directory = files.directory
-    given: Any = files.settings.get("chat_template")
-    where = f"{directory / 'tokenizer_config.json'}: chat_template"
-    if given is None and (text := read_text(directory / "chat_template.jinja")) is not None:
-        others = sorted((directory / "additional_chat_templates").glob("*.jinja"))
-        return {"default": text, **{path.stem: read_text(path) or "" for path in others}}
-    if given is None:
-        given = read_object(directory / "chat_template.json").get("chat_template")
-        where = f"{directory / 'chat_template.json'}: chat_template"
-    if given is None:
-        return {}
-    if isinstance(given, str):
-        return {"default": given}
-    templates = {}
-    for number, entry in enumerate(expect(given, list, where)):
-        named = expect(entry, dict, f"{where}[{number}]")
-        name, text = (expect(named.get(key), str, f"{where}[{number}].{key}") for key in ("name", "template"))
-        templates[name] = text
-    return templates

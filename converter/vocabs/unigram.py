@@ -11,9 +11,10 @@ from gguf import TokenType
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
+from converter.vocabs.chat_template import chat_templates
 from converter.vocabs.files import TokenizerFiles, expect
 from converter.vocabs.model_proto import ModelProto
-from converter.vocabs.special import chat_templates, special_tokens
+from converter.vocabs.special import special_tokens
 from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
 
 # Logarithms of probabilities are small numbers; from here on float32 holds none.
@@ -26,7 +27,7 @@ def read_unigram(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     Raises:
         VocabularyError: the file is not what it should be, or has more tokens than the embedding has rows.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     pieces = _pieces(files.tokenizer["model"], where)
     unknown = files.tokenizer["model"].get("unk_id")
     if not isinstance(unknown, int) or isinstance(unknown, bool) or not 0 <= unknown < len(pieces):
@@ -100,6 +101,7 @@ def _vocabulary(
         charsmap=charsmap,
         chat_templates=chat_templates(files),
         dropped=tuple(table.dropped),
+        files=files,
     )
 
 

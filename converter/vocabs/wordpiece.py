@@ -7,8 +7,9 @@ from gguf import TokenType
 from converter.errors import VocabularyError
 from converter.vocabs import structure
 from converter.vocabs.byte_pair import put_vocab, token_ids
+from converter.vocabs.chat_template import chat_templates
 from converter.vocabs.files import TokenizerFiles, expect
-from converter.vocabs.special import chat_templates, special_tokens
+from converter.vocabs.special import special_tokens
 from converter.vocabs.vocabulary import TokenTable, Vocabulary, added_kind
 
 
@@ -20,7 +21,7 @@ def read_wordpiece(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     Raises:
         VocabularyError: the file is not what it should be, or has more tokens than the embedding has rows.
     """
-    where = str(files.directory / "tokenizer.json")
+    where = str(files.tokenizer_file)
     model = files.tokenizer["model"]
     mark = expect(model.get("continuing_subword_prefix", "##"), str, f"{where}: model.continuing_subword_prefix")
     if not mark:

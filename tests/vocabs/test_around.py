@@ -13,9 +13,9 @@ from transformers import AutoTokenizer
 from vocabs.small_tokenizers import SPECIAL, byte_level, edit
 
 from converter.vocabs import prove, prove_file, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import QWEN2
 from converter.vocabs.structure import GPT2
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 BEGIN, END, TURN = SPECIAL
 ROBERTA = processors.RobertaProcessing((END, 1), (BEGIN, 0), add_prefix_space=False)

@@ -10,9 +10,9 @@ from vocabs.small_tokenizers import byte_level, edit
 from converter.errors import VocabularyError
 from converter.runtime import run_isolated
 from converter.vocabs import prove, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import LLAMA3, NAMES, PRE_TOKENIZERS, approximations, candidates
 from converter.vocabs.structure import canonical_regex
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 CASES = [
     pytest.param(row, steps, id=f"{row.names[0]}-{number}")
@@ -58,7 +58,11 @@ def test_llama_cpp_knows_every_name_and_no_other(tmp_path: Path) -> None:
     write_vocabulary(tmp_path / "vocabulary.gguf", vocabulary)
     names = [*sorted(NAMES), "no-such-pre-tokenizer"]
     answers = run_isolated(
-        "converter.vocabs.native:tokenize", path=str(tmp_path / "vocabulary.gguf"), names=names, texts=[], whole=[]
+        "converter.vocabs.llama_cpp_tokenizer:tokenize",
+        path=str(tmp_path / "vocabulary.gguf"),
+        names=names,
+        texts=[],
+        whole=[],
     )
     assert [name for name, answer in zip(names, answers, strict=True) if answer is None] == ["no-such-pre-tokenizer"]
 

@@ -12,9 +12,9 @@ from vocabs.small_tokenizers import SPECIAL, byte_level, edit, fast_sentencepiec
 
 from converter.errors import VocabularyError
 from converter.vocabs import prove, prove_file, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import LLAMA3, QWEN2
 from converter.vocabs.probe import probe_texts
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 
 def test_the_probe_is_several_hundred_distinct_strings() -> None:
@@ -102,11 +102,11 @@ def test_sentencepiece_with_added_tokens(tmp_path: Path) -> None:
     size = sentencepiece(
         tmp_path, settings={"add_bos_token": False, "add_eos_token": True}, user_defined_symbols=["<t>"]
     )
-    edit(tmp_path / "added_tokens.json", lambda data: data.update({"<image>": size}))
-    edit(
-        tmp_path / "tokenizer_config.json",
-        lambda data: data.update(added_tokens_decoder={str(size + 1): {"content": "<|im_end|>", "special": True}}),
-    )
+    decoder = {
+        str(size): {"content": "<image>", "special": False},
+        str(size + 1): {"content": "<|im_end|>", "special": True},
+    }
+    edit(tmp_path / "tokenizer_config.json", lambda data: data.update(added_tokens_decoder=decoder))
     vocabulary = read_vocabulary(tmp_path, size + 2)
     assert vocabulary.types[-2:] == [TokenType.USER_DEFINED, TokenType.CONTROL]
     assert vocabulary.add_special == {"bos": False, "eos": True}

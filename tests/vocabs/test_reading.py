@@ -13,8 +13,8 @@ from tokenizers import Tokenizer
 from vocabs.small_tokenizers import SPECIAL, byte_level, edit, sentencepiece
 
 from converter.vocabs import Vocabulary, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.pretokenizers import LLAMA3, QWEN2
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 
 def keys(vocabulary: Vocabulary, directory: Path) -> dict[str, object]:
@@ -120,28 +120,6 @@ def test_token_after_the_text_becomes_eos_and_the_old_one_end_of_turn(tmp_path: 
     expected = SpecialVocab(tmp_path)
     assert vocabulary.special_ids == expected.special_token_ids == {"bos": 0, "eos": 2, "eot": 1}
     assert vocabulary.add_special == expected.add_special_token == {"bos": True, "eos": True, "sep": False}
-
-
-def test_chat_templates(tmp_path: Path) -> None:
-    size = byte_level(tmp_path, (QWEN2,), vocab_size=300)
-    (tmp_path / "chat_template.jinja").write_text("main {{ é }}", encoding="utf-8")
-    assert keys(read_vocabulary(tmp_path, size), tmp_path)["tokenizer.chat_template"] == "main {{ é }}"
-
-    (tmp_path / "additional_chat_templates").mkdir()
-    (tmp_path / "additional_chat_templates" / "tool use.jinja").write_text("tools", encoding="utf-8")
-    written = keys(read_vocabulary(tmp_path, size), tmp_path)
-    assert written["tokenizer.chat_templates"] == ["tool_use"]
-    assert written["tokenizer.chat_template.tool_use"] == "tools"
-    assert written["tokenizer.chat_template"] == "main {{ é }}"
-
-    named = [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]
-    edit(tmp_path / "tokenizer_config.json", lambda data: data.update(chat_template=named))
-    assert read_vocabulary(tmp_path, size).chat_templates == {"rag": "r", "default": "d"}
-
-    for path in (tmp_path / "chat_template.jinja", tmp_path / "tokenizer_config.json"):
-        path.unlink()
-    (tmp_path / "chat_template.json").write_text('{"chat_template": "old"}')
-    assert read_vocabulary(tmp_path, size).chat_templates == {"default": "old"}
 
 
 def test_code_llama_tokens_for_infilling(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from converter.errors import VocabularyError
 from converter.vocabs import read_vocabulary
 from converter.vocabs.model_proto import read_model_proto
 from converter.vocabs.pretokenizers import QWEN2
-from converter.vocabs.reading import read_files
+from converter.vocabs.tokenizer_kinds import read_files
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,8 @@ def refusal(directory: Path, vocab_size: int = 1000, **options: str) -> str:
 
 def test_no_tokenizer(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        "DIR: no tokenizer.json, tekken.json or tokenizer.model; fetch the tokenizer's files, or name the directory "
-        "they are in with --tokenizer"
+        "DIR: no tokenizer.json, tekken.json, tokenizer.model, vocab.json or vocab.txt; fetch the tokenizer's files, or "
+        "name the directory they are in with --tokenizer"
     )
 
 

@@ -16,8 +16,8 @@ from vocabs.small_tokenizers import edit
 
 from converter.errors import VocabularyError
 from converter.vocabs import prove, read_vocabulary
-from converter.vocabs.header import write_vocabulary
 from converter.vocabs.model_proto import normalizer_model, read_model_proto
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 RULES, SPACES, BYTES, TIES = "sentencepiece does", "adds a space", "as bytes", "double precision"
 STRIP_AND_MERGE = [normalizers.Strip(left=False, right=True), normalizers.Replace(Regex(" {2,}"), "▁")]

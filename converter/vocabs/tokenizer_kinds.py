@@ -9,8 +9,9 @@ from pathlib import Path
 
 from converter.errors import VocabularyError
 from converter.vocabs import structure
+from converter.vocabs.added_tokens import moved
 from converter.vocabs.byte_pair import read_byte_pair
-from converter.vocabs.endings import end_tokens, fill_in_the_middle
+from converter.vocabs.end_of_generation import end_tokens, fill_in_the_middle
 from converter.vocabs.files import TEKKEN, TokenizerFiles, expect, read_tokenizer_files
 from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece, read_shown_parts
@@ -34,18 +35,19 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
     files = read_tokenizer_files(directory)
     vocabulary = _reader(files)(files, vocab_size)
     vocabulary = replace(vocabulary, special_ids={**fill_in_the_middle(vocabulary), **vocabulary.special_ids})
+    files = vocabulary.files or files
     ends, limits = end_tokens(files, vocabulary)
     vocabulary = replace(
         vocabulary,
         special_ids={**vocabulary.special_ids, **ends},
-        limits=tuple(limits),
+        limits=(*moved(files.listed_tokens, files.added_tokens), *limits),
         files=files.without_model(),
     )
     return vocabulary if pre is None else replace(vocabulary, pre=pre, candidates=(pre,), given=True)
 
 
 def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary]:
-    where = files.directory / "tokenizer.json"
+    where = files.tokenizer_file
     model = expect(files.tokenizer.get("model") or {}, dict, f"{where}: model")
     kind = model.get("type", "BPE")
     if files.tokenizer and structure.is_byte_level(files.tokenizer):
@@ -57,7 +59,7 @@ def _reader(files: TokenizerFiles) -> Callable[[TokenizerFiles, int], Vocabulary
     if not files.tokenizer and files.has_tiktoken_model:
         return read_tiktoken
     shows_parts = structure.shows_parts(files.tokenizer)
-    if files.sentencepiece_model.is_file() and not shows_parts:
+    if files.sentencepiece_model.is_file() and not files.built and not shows_parts:
         return read_sentencepiece
     if model.get("byte_fallback"):
         return read_shown_parts if shows_parts else read_byte_fallback

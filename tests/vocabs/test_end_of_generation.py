@@ -9,9 +9,9 @@ from vocabs.small_tokenizers import SPECIAL, byte_level, edit
 
 from converter.errors import VocabularyError
 from converter.vocabs import Vocabulary, prove, read_vocabulary
-from converter.vocabs.endings import END_OF_TURN, FILL_IN_THE_MIDDLE, KNOWN_ENDS
-from converter.vocabs.header import write_vocabulary
+from converter.vocabs.end_of_generation import END_OF_TURN, FILL_IN_THE_MIDDLE, KNOWN_ENDS
 from converter.vocabs.pretokenizers import QWEN2
+from converter.vocabs.vocab_only_gguf import write_vocabulary
 
 
 def with_added(directory: Path, *texts: str) -> tuple[int, dict[str, int]]:

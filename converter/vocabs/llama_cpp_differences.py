@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from converter.vocabs import structure
-from converter.vocabs.files import AddedToken, TokenizerFiles
+from converter.vocabs.added_tokens import AddedToken
+from converter.vocabs.files import TokenizerFiles
 from converter.vocabs.model_proto import normalizer_model
 from converter.vocabs.special import special_tokens
 
