@@ -16,7 +16,7 @@ from converter.destinations import CardFacts, check_push, model_card, push_to_hu
 from converter.destinations.card import File, digested, inherited_facts, measured
 from converter.errors import ConversionError, OutputError, UsageError
 from converter.result import Result
-from converter.sources import patience
+from converter.sources import retry
 from converter.verification import Verification
 
 SOURCE_CARD = """---
@@ -39,7 +39,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "no-tokens"))
         monkeypatch.setenv("HF_TOKEN", "hf_writer")
-        monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
         yield server
 
 
