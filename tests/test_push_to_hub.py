@@ -17,7 +17,7 @@ from converter.destinations.card import File, digested, inherited_facts, measure
 from converter.errors import ConversionError, OutputError, UsageError
 from converter.pipeline.delivery import card_facts
 from converter.result import Result
-from converter.sources import Source, patience
+from converter.sources import Source, retry
 from converter.verification import Verification
 
 SOURCE_CARD = """---
@@ -40,7 +40,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "no-tokens"))
         monkeypatch.setenv("HF_TOKEN", "hf_writer")
-        monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
         yield server
 
 

@@ -19,8 +19,8 @@ import gguf
 import numpy as np
 
 from converter.adapters.files import Adapter, open_adapter
+from converter.adapters.lora_matrices import products
 from converter.adapters.merge import OUTPUT, Merging, check_base, same_values
-from converter.adapters.products import products
 from converter.adapters.steps import LowRank, Matrix
 from converter.architectures import TargetTensor, find_family
 from converter.checkpoints import Checkpoint

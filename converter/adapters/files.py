@@ -12,6 +12,7 @@ from converter.adapters.config import ADAPTER_CONFIG, LoraConfig, parse_config
 from converter.checkpoints import pytorch, safetensors
 from converter.checkpoints.files import Files
 from converter.checkpoints.floats import STORED_FLOATS
+from converter.checkpoints.names import without_wrappers
 from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
@@ -77,7 +78,7 @@ def open_adapter(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingP
     if name is None:
         raise CheckpointError(f"{directory}: has no {' and no '.join(WEIGHTS)}; download the adapter again")
     file = files.open(name)
-    tensors: Mapping[str, SourceTensor] = (safetensors if name == WEIGHTS[0] else pytorch).read_tensors(file)
+    tensors = without_wrappers((safetensors if name == WEIGHTS[0] else pytorch).read_tensors(file))
     file.close()
     modules: dict[str, dict[str, SourceTensor]] = {}
     replaced: dict[str, SourceTensor] = {}

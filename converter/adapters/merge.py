@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from converter.adapters.base_tensors import Names, Stacked, stacked_parameters, within_stack
 from converter.adapters.files import Adapter, open_adapter
-from converter.adapters.places import Names, Stacked, stacked_parameters, within_stack
 from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
 from converter.checkpoints import Checkpoint, SourceTensor

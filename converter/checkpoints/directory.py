@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from converter.checkpoints.consolidated import PARAMETERS, open_original
 from converter.checkpoints.files import CONFIG, EXPECTED, Files
+from converter.checkpoints.names import recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
 from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
@@ -30,6 +31,7 @@ class Checkpoint:
             of Meta's and Mistral's own layouts under the names and in the order of rows that transformers uses.
         files: what the configuration's file and each shard were when they were opened.
         nbytes: bytes of all the files' tensors together.
+        notices: what the user should know about how they were read, a sentence each.
     """
 
     directory: Path
@@ -38,6 +40,7 @@ class Checkpoint:
     files: tuple[FileIdentity, ...]
     nbytes: int
     _shards: tuple[SourceFile, ...] = field(repr=False, compare=False)
+    notices: tuple[str, ...] = ()
 
     def close(self) -> None:
         """Close the shards, once no read is under way."""
@@ -53,7 +56,9 @@ class Checkpoint:
         self.close()
 
 
-def open_checkpoint(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({})) -> Checkpoint:
+def open_checkpoint(
+    directory: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({}), *, leave_out: Sequence[str] = ()
+) -> Checkpoint:
     """Open a checkpoint: ``config.json`` and safetensors or ``torch.save`` files, single, numbered or in an index.
 
     Only headers are read, and of quantized weights what tells their shape. Files stay closed until the first tensor
@@ -64,9 +69,11 @@ def open_checkpoint(directory: Path, elsewhere: Mapping[str, SourceFile] = Mappi
         directory: a local directory; the files in it may be links.
         elsewhere: files that belong to the directory and lie somewhere else, by their names in it. They count before
             files of the same name that are there.
+        leave_out: regular expressions of whole names of tensors that the user does without.
 
     Raises:
         CheckpointError: nothing there, or files that are missing, damaged or contradict each other.
+        UsageError: ``leave_out`` names nothing that is there.
     """
     directory = Path(directory)
     files = Files.of(directory, elsewhere)
@@ -84,11 +91,16 @@ def open_checkpoint(directory: Path, elsewhere: Mapping[str, SourceFile] = Mappi
     nbytes = sum(tensor.nbytes for rank in ranks for tensor in rank.values())
     config: dict[str, Any]
     tensors: Mapping[str, SourceTensor]
+    notices: list[str] = []
     if weights.original:
-        config, tensors = open_original(opened[-1].path, settings[PARAMETERS], ranks)
+        config, tensors = open_original(opened[-1].path, settings[PARAMETERS], list(map(without_wrappers, ranks)))
         config = settings.get(CONFIG, config)
     else:
-        config, stored = without_tied_head(settings[CONFIG], ranks[0])
-        tensors = dequantized(opened[0].path, config, stored)
+        named, notices = recognized(settings[CONFIG], ranks[0], leave_out)
+        config, stored = without_tied_head(settings[CONFIG], named)
+        tensors, found = dequantized(opened[0].path, config, stored)
+        notices += found
     identities = tuple(file.identity for file in (*opened, *shards))
-    return Checkpoint(directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards))
+    return Checkpoint(
+        directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards), tuple(notices)
+    )

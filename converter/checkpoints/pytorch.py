@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which training tools put the state dict, in a dict of other things."""
-PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
 
 _Parts = Callable[[str], FilePart]
 """Gives the bytes of a storage by its key."""
@@ -190,21 +188,18 @@ def _state_dict(content: Any, path: str) -> Mapping[str, StoredView]:
     for holder in (*holders, content):
         members = holder.items() if isinstance(holder, dict) else ()
         if views := {name: value for name, value in members if isinstance(value, StoredView)}:
-            return _plain(views, path)
+            return _named(views, path)
     kind = "tensor" if isinstance(content, StoredView) else type(content).__name__
     raise CheckpointError(f"{path}: holds a {kind} where a dict of tensors by name is expected; {_SAVE}")
 
 
-def _plain(views: dict[Any, StoredView], path: str) -> dict[str, StoredView]:
-    """The names without what stands before all of them."""
+def _named(views: dict[Any, StoredView], path: str) -> dict[str, StoredView]:
+    """The same, once its names are such as may be told."""
     for name in views:
         if not isinstance(name, str) or not name.isprintable() or len(name) > _MAX_NAME:
             raise CheckpointError(
                 f"{path}: tensor {quoted(name)}: expected a name of at most {_MAX_NAME} printable characters"
             )
-    for prefix in PREFIXES * 2:
-        if all(name.startswith(prefix) for name in views):
-            views = {name.removeprefix(prefix): view for name, view in views.items()}
     return views
 
 

@@ -14,7 +14,7 @@ from converter.destinations.store import Progress, Uploads
 from converter.errors import OutputError, UsageError
 from converter.sources.address import HubAddress, address_of
 from converter.sources.hub_refusals import HTTP_ERROR, status_of
-from converter.sources.patience import asked
+from converter.sources.retry import asked
 from converter.sources.stores import first_line
 
 #: Roles in an organization that may write to its repositories.

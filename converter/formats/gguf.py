@@ -99,7 +99,7 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
-    return Planned(plan, family.arch, chosen.weights, (*family.warnings(), *warnings))
+    return Planned(plan, family.arch, chosen.weights, (*model.checkpoint.notices, *family.warnings(), *warnings))
 
 
 def prepare_gguf(model: OpenModel, request: Request) -> Planned:

@@ -117,7 +117,7 @@ class Safetensors(Format):
         every, names = sharded(groups, request.split_max_size or MAX_SHARD)
         directory = ModelDirectory.of(model.path, model.tokenizer, config, code=request.trust_remote_code)
         plan = Plan(directory.identity, every, tuple(model.identity), LOAD_DTYPES[request.torch_dtype])
-        return Prepared(self.lay_out(plan, names, directory, dtype), warnings=tuple(warnings))
+        return Prepared(self.lay_out(plan, names, directory, dtype), warnings=(*model.checkpoint.notices, *warnings))
 
     def linear_modules(
         self, model: OpenModel, tensors: Mapping[str, SourceTensor], *, trust_remote_code: bool

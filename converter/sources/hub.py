@@ -20,9 +20,9 @@ from converter.sources.address import HubAddress
 from converter.sources.counter import Counter
 from converter.sources.hub_ranges import HubRanges
 from converter.sources.hub_refusals import failures, hub_refusal, is_unreachable
-from converter.sources.patience import asked
 from converter.sources.read_ahead import ReadAhead
 from converter.sources.remote_file import RemoteFile
+from converter.sources.retry import asked
 from converter.sources.selection import gguf_files, index_of, parts_of, small_files, stem, weight_files
 from converter.sources.source import Progress, Source
 

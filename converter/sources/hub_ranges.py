@@ -17,8 +17,8 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 
 from converter.errors import CheckpointError
 from converter.sources.hub_refusals import HTTP_ERROR, PASSING, hub_refusal, status_of
-from converter.sources.patience import ATTEMPTS, LONGEST_PAUSE, asked, headers_of, pause_before
 from converter.sources.remote_file import UnreachableSource
+from converter.sources.retry import ATTEMPTS, LONGEST_PAUSE, asked, headers_of, pause_before
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 #: What a signed address answers when its time is over.

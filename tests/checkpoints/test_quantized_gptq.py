@@ -160,9 +160,12 @@ def test_words_that_bits_do_not_fill(quantized: Quantized, refusal: Callable[...
 @pytest.mark.parametrize("wrong", [-1, 4])
 def test_groups_that_do_not_exist(quantized: Quantized, refusal: Callable[..., str], wrong: int) -> None:
     tensors, _ = layer(4, 32, 128, 32)
-    tensors[f"{NAME}.g_idx"][5] = wrong
-    with quantized(settings(4, 32), tensors) as read:
-        assert f"names group {wrong}, expected 0 to 3" in refusal(read.tensors[f"{NAME}.weight"].read_rows, 0, 1)
+    other = {name.replace("q_proj", "v_proj"): tensor.clone() for name, tensor in tensors.items()}
+    other["layers.0.v_proj.g_idx"][5] = wrong
+    with quantized(settings(4, 32), {**tensors, **other}) as read:
+        assert f"names group {wrong}, expected 0 to 3" in refusal(
+            read.tensors["layers.0.v_proj.weight"].read_rows, 0, 1
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hub_server import HubServer
 from huggingface_hub import constants
 from s3_server import Bucket, empty_bucket, running_s3
 
-from converter.sources import patience
+from converter.sources import retry
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
             monkeypatch.delenv(name, raising=False)
-        monkeypatch.setattr(patience, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(retry, "FIRST_PAUSE", 0.01)
         yield server
 
 

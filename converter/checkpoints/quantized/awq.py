@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.quantized.gptq import group_size, refuse_remaining
+from converter.checkpoints.quantized.packing import GEMM, check_packing
 from converter.checkpoints.quantized.panels import Panels, TurnedTensor
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
@@ -62,6 +63,7 @@ def read_awq(parts: Parts) -> None:
     asked, panels = group_size(parts), Panels()
     for base in parts.bases(".qweight"):
         name = f"{base}.qweight"
+        check_packing(parts, base, GEMM)
         codes = parts.take(name, name, ("I32",), None, None)
         columns, rows = codes.shape[0], codes.shape[1] * _TOGETHER
         size = columns if asked == -1 else asked

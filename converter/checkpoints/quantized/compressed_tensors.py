@@ -19,7 +19,7 @@ from converter.checkpoints.quantized.fp8 import drop_activation_scales
 from converter.checkpoints.quantized.integers import IntegerTensor
 from converter.checkpoints.quantized.mxfp4 import BLOCK, Mxfp4Tensor
 from converter.checkpoints.quantized.nvfp4 import Nvfp4Tensor
-from converter.checkpoints.quantized.packed import words
+from converter.checkpoints.quantized.packed import WORD, words
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.quantized.scaled import EXPONENTS, take_scaled
 from converter.checkpoints.source_file import quoted
@@ -91,7 +91,7 @@ def _give_integers(parts: Parts, name: str, schemes: list[Scheme]) -> None:
     count = math.ceil(columns / size)
     zero_points = None
     if symmetric:
-        parts.take_any(f"{name}_zero_point")
+        _drop_symmetric_zeros(parts, f"{name}_zero_point", bits)
     else:
         zero_points = parts.take(f"{name}_zero_point", packed, ("I32",), words(rows, bits), count)
     groups = None
@@ -137,8 +137,34 @@ def _give_scaled(parts: Parts, name: str, schemes: list[Scheme]) -> None:
     block, symmetric = fitting.pop() if fitting else (None, True)
     zero_point = f"{name}_zero_point"
     if symmetric:
-        parts.take_any(zero_point)
+        _drop_symmetric_zeros(parts, zero_point)
     parts.give(take_scaled(parts, name, f"{name}_scale", None if symmetric else zero_point, block), name)
+
+
+def _drop_symmetric_zeros(parts: Parts, name: str, bits: int = 8) -> None:
+    """Leave out zero points that do nothing; there may be none.
+
+    Args:
+        parts: where to take from.
+        name: their name.
+        bits: of a zero point, where they are packed in words.
+
+    Raises:
+        CheckpointError: one of them does something, though ``symmetric`` says otherwise.
+    """
+    tensor = parts.get(name)
+    if tensor is not None and tensor.dtype in ("I8", "I32", "I64") and tensor.nbytes:
+        stored = tensor.read_stored(0, tensor.rows)
+        # Packed, codes and zero points are stored above the smallest code; zeros of another tool may not be.
+        nothing = sum(1 << (bits * (index + 1) - 1) for index in range(WORD // bits)) if tensor.dtype == "I32" else 0
+        wrong = stored[(stored != 0) & (stored != nothing)]
+        if len(wrong):
+            raise parts.refused(
+                name,
+                f"holds zero points other than 0 ({int(wrong[0]):#x}), but symmetric in config_groups of "
+                "quantization_config is true; correct it, or download the checkpoint again",
+            )
+    parts.take_any(name)
 
 
 def _schemes(parts: Parts) -> list[Scheme]:

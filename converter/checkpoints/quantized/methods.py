@@ -14,6 +14,7 @@ from converter.checkpoints.quantized.fp8 import read_fp8
 from converter.checkpoints.quantized.gptq import read_gptq
 from converter.checkpoints.quantized.mxfp4 import read_mxfp4
 from converter.checkpoints.quantized.parts import Parts
+from converter.checkpoints.quantized.plausibility import refuse_inverse_scales
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.source_file import quoted
 from converter.checkpoints.tensor import SourceTensor
@@ -36,7 +37,7 @@ _CODES = ("I8", "U8", "I32")
 
 def dequantized(
     path: Path, config: Mapping[str, Any], tensors: Mapping[str, SafetensorsTensor]
-) -> Mapping[str, SourceTensor]:
+) -> tuple[Mapping[str, SourceTensor], list[str]]:
     """The tensors as a model's code knows them: quantized weights under their plain names, their scales gone.
 
     Args:
@@ -45,14 +46,14 @@ def dequantized(
         tensors: as the files hold them.
 
     Returns:
-        ``tensors`` where the config has no ``quantization_config``.
+        ``tensors`` where the config has no ``quantization_config``; and what the user should know, a sentence each.
 
     Raises:
         CheckpointError: a method or a variant of one that is not read, or tensors that do not belong together.
     """
     settings = _settings(config)
     if settings is None:
-        return tensors
+        return tensors, []
     if not isinstance(settings, dict):
         raise CheckpointError(f"{path}: quantization_config is {quoted(settings)}, expected an object")
     method = settings.get("quant_method")
@@ -69,7 +70,9 @@ def dequantized(
         tensor = tensors[name]
         if tensor.dtype in STORED_FLOAT8 or (tensor.dtype in _CODES and name.endswith(".weight")):
             raise parts.refused(name, f"is of type {tensor.dtype} and has no scale beside it; download it again")
-    return parts.tensors()
+    found = parts.tensors()
+    refuse_inverse_scales(parts, found.values())
+    return found, parts.notices
 
 
 def _settings(config: Mapping[str, Any]) -> Any:

@@ -22,11 +22,15 @@ class Parts:
         config: the file that holds ``settings``, for messages.
         settings: ``quantization_config``.
         tensors: every stored tensor by name.
+
+    Attributes:
+        notices: what a reader found that the user should know, a sentence each.
     """
 
     def __init__(self, config: Path, settings: dict[str, Any], tensors: Mapping[str, SafetensorsTensor]) -> None:
         self.config = config
         self.settings = settings
+        self.notices: list[str] = []
         self._tensors = tensors
         self._replaced: dict[str, SourceTensor | None] = {}
 
