@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 from converter.quants.encoding import BLOCKS, Encoding, StoredTensor
 
 if TYPE_CHECKING:

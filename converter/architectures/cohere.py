@@ -13,7 +13,7 @@ from converter.architectures.target import TargetTensor
 from converter.architectures.tied import require_tied
 from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: Layers from which llama.cpp expects norms on each query and key head, as Command R+ has them.
 LAYERS_WITH_HEAD_NORMS = 64

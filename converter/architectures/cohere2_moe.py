@@ -20,7 +20,7 @@ from converter.architectures.layer_norm import LayerNormDecoder
 from converter.architectures.target import Operation, TargetTensor
 from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
 class Cohere2Moe(Cohere2):

@@ -9,7 +9,7 @@ from converter.architectures.experts import expert_counts, expert_key_values, ex
 from converter.architectures.llama import Llama
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Ernie(Llama):

@@ -13,7 +13,7 @@ from converter.architectures.layer_norm import zeros
 from converter.architectures.llama import Llama
 from converter.architectures.rope import Rope
 from converter.architectures.target import Piece, RowMap, TargetTensor
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 #: transformers' rope where config.json has none.
 USUAL_ROPE = {

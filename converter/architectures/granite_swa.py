@@ -17,7 +17,7 @@ from converter.architectures.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.architectures.windows import FULL, WINDOW, windowed
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 
 class GraniteSWA(Granite):

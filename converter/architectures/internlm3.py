@@ -10,7 +10,7 @@ from converter.architectures.internlm2 import InternLM2
 from converter.architectures.llama import Llama
 from converter.architectures.rope import Rope
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class InternLM3(InternLM2):

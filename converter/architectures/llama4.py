@@ -13,7 +13,7 @@ from converter.architectures.llama import Llama
 from converter.architectures.target import Piece, TargetTensor, row_run
 from converter.architectures.vision_language import VisionLanguage
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 #: llama.cpp has no field for queries' and keys' norm: it has it, but for as many experts as Maverick's.
 EXPERTS_WITHOUT_NORMS = 128

@@ -9,7 +9,7 @@ from converter.architectures.experts import SIGMOID, expert_counts, expert_key_v
 from converter.architectures.llama import Llama
 from converter.architectures.rope import rotated_elements
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class MiniMaxM2(Llama):

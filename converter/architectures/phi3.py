@@ -9,7 +9,7 @@ from converter.architectures.llama import Llama
 from converter.architectures.longrope import LongRope, without_scaling
 from converter.architectures.rope import Rope, rotated_elements
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Phi3(Llama):

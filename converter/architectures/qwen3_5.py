@@ -13,7 +13,7 @@ from converter.architectures.target import Operation, Piece, RowMap, TargetTenso
 from converter.architectures.vision_language import VisionLanguage
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array
+from converter.gguf.key_values import KeyValue, array
 
 #: What config.json leaves out of both.
 DEFAULTS: Mapping[str, Any] = {

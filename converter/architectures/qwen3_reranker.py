@@ -10,7 +10,7 @@ from converter.architectures.pooling import rank_key_values
 from converter.architectures.qwen3 import Qwen3
 from converter.architectures.reranker import output_labels
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Qwen3Reranker(Qwen3):

@@ -10,7 +10,7 @@ from converter.architectures.qwen2 import Qwen2
 from converter.architectures.qwen3 import Qwen3
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Qwen2Moe(Qwen2):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from converter.errors import RecipeError
 from converter.formats.gguf_layout import lay_out_files
 from converter.formats.layout import Format, Prepared
+from converter.gguf.general import general_key_values
+from converter.gguf.key_values import KeyValue, uint32
 from converter.imatrix import ImportanceMatrix, combine, read_imatrix
-from converter.metadata import KeyValue, uint32
-from converter.model_card import general_key_values
 from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
 from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_weights, find_method

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from gguf import GGUFValueType
 
-from converter.checkpoints.gguf_parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name
 from converter.errors import UsageError
 from converter.execution.journal import Positions
-from converter.formats.gguf_header import aligned, write_header
 from converter.formats.layout import Layout
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
+from converter.gguf.parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name
+from converter.gguf.writer import aligned, write_header
 from converter.plan import Plan
 
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from converter.checkpoints.quantized.packed import WORD, unpack, word_run, words
 from converter.checkpoints.quantized.panels import Panels, TurnedTensor
 from converter.checkpoints.quantized.parts import FLOATS, Parts
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 _LESS_ONE = {"gptq": True, "gptq_v2": False}
 

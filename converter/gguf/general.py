@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import gguf
 import numpy as np
 
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 if TYPE_CHECKING:
     from converter.architectures.target import TargetTensor

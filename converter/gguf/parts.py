@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from converter.checkpoints.gguf_header import GgufHeader, is_gguf, read_gguf_header
-from converter.checkpoints.source_file import SourceFile, quoted, unreadable
 from converter.errors import CheckpointError
+from converter.gguf.reader import GgufHeader, is_gguf, read_gguf_header
+from converter.sources.source_file import SourceFile, quoted, unreadable
 
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = (NUMBER, COUNT, TENSORS)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFValueType
 
-from converter.checkpoints.gguf_header import TensorInfo
-from converter.metadata import KeyValue, string
+from converter.gguf.key_values import KeyValue, string
+from converter.gguf.reader import TensorInfo
 from converter.plan import PlannedTensor
 from converter.quants import QUANT_TYPES
 

@@ -9,9 +9,9 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
 from converter.architectures import Piece, TargetTensor
-from converter.checkpoints.gguf_header import read_gguf_header
-from converter.formats.gguf_header import write_header
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
+from converter.gguf.reader import read_gguf_header
+from converter.gguf.writer import write_header
 from converter.plan import lay_out
 from converter.quants import QUANT_TYPES
 
