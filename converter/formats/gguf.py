@@ -119,7 +119,8 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     targets = model.targets
     facts = ModelFacts.of(family.arch, overrides.apply_to(own))
     chosen = choose(method, targets, own, facts, request)
-    general = general_key_values(model.path, model.name, family.arch, chosen.targets, method.file_type)
+    shapes = {target.name: target.shape for target in chosen.targets}
+    general = general_key_values(model.path, model.name, family.arch, shapes, method.file_type)
     name = next((pair.value for pair in general if pair.key == "general.name"), "")
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
