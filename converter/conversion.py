@@ -148,17 +148,9 @@ class Conversion:
     def begin(self, stack: ExitStack) -> None:
         """Open the unfinished output and write all but its tensors; the stack closes it."""
         layout, plan = self.prepared.layout, self.prepared.plan
-        self.unfinished = stack.enter_context(
-            Unfinished(self.output, plan.digest(), layout.names, gathered=layout.gathered)
-        )
-        self.resumed = self.unfinished.begin(plan.data_bytes, layout.write_headers)
-        self.job = Job(
-            plan,
-            self.unfinished.descriptors,
-            self.unfinished.positions,
-            self.unfinished.journal,
-            self.prepared.importance,
-        )
+        self.unfinished = stack.enter_context(Unfinished(self.output, plan, layout.names, gathered=layout.gathered))
+        self.resumed = self.unfinished.begin(layout.write_headers, layout.sealed)
+        self.job = Job(self.unfinished, self.prepared.importance)
 
     def abandon(self, error: ConversionError) -> None:
         """Remove the unfinished output, unless the same command can go on with it."""

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 #: Elements of a tile, about: 2 MB of float32, which stays in a core's share of the cache on its way through.
 TILE_ELEMENTS = 1 << 19
 
+#: For each planned tensor the position of each of its stored tensors in their file.
+Positions = list[tuple[int, ...]]
+
 
 @dataclass(frozen=True)
 class PlannedTensor:

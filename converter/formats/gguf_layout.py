@@ -14,13 +14,12 @@ from pathlib import Path
 from gguf import GGUFValueType
 
 from converter.errors import UsageError
-from converter.execution.journal import Positions
 from converter.formats.layout import Layout
 from converter.gguf.key_values import KeyValue
 from converter.gguf.parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name, parts_of
 from converter.gguf.reader import TensorInfo
 from converter.gguf.writer import aligned, write_header
-from converter.plan import Plan, PlannedTensor
+from converter.plan import Plan, PlannedTensor, Positions
 from converter.quants import QUANT_TYPES
 
 
