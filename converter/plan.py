@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 from converter.quants.encoding import BLOCKS, Encoding, StoredTensor
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Elements of a tile, about: 2 MB of float32, which stays in a core's share of the cache on its way through.
 TILE_ELEMENTS = 1 << 19
+
+#: For each planned tensor the position of each of its stored tensors in their file.
+Positions = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from gguf_splitter import rewrite
 from converter import convert, pipeline
 from converter.errors import OutputError, UsageError, VerificationError
 from converter.formats import gguf_layout
-from converter.formats.gguf_layout import parts_of
+from converter.gguf.parts import parts_of
 from converter.verification import Verification
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 ADAPTER_CONFIG = "adapter_config.json"
 

@@ -24,10 +24,10 @@ from converter.adapters.merge import OUTPUT, Merging, check_base, same_values
 from converter.adapters.steps import LowRank, Matrix
 from converter.architectures import TargetTensor, find_family
 from converter.checkpoints import Checkpoint
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import ArchitectureError, CheckpointError, OutputError, UsageError
 from converter.outputs import check_output
 from converter.quants import QUANT_TYPES
+from converter.sources.source_file import SourceFile
 
 #: Types of an adapter's tensors, and llama.cpp's numbers of files of them.
 TYPES: Mapping[str, gguf.LlamaFileType] = {

@@ -13,9 +13,9 @@ from converter.checkpoints import pytorch, safetensors
 from converter.checkpoints.files import Files
 from converter.checkpoints.floats import STORED_FLOATS
 from converter.checkpoints.names import without_wrappers
-from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
 
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 

@@ -24,8 +24,8 @@ from converter.adapters.files import Adapter, open_adapter
 from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
 from converter.checkpoints import Checkpoint, SourceTensor
-from converter.checkpoints.source_file import SourceFile, quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile, quoted
 
 #: Right matrices kept in memory, those used last.
 KEPT = 8

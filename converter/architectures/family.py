@@ -16,7 +16,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError, CheckpointError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 #: Buffers that old checkpoints carry and every runtime computes itself.
 COMPUTED_BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.masked_bias", r".*\.attention\.(masked_)?bias")

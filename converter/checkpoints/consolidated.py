@@ -17,9 +17,9 @@ from typing import Any
 
 from converter.checkpoints.joined import HalvesTensor, JoinedTensor
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 PARAMETERS = "params.json"
 

@@ -13,10 +13,10 @@ from converter.checkpoints.files import CONFIG, EXPECTED, Files
 from converter.checkpoints.names import recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
-from converter.checkpoints.source_file import FileIdentity, SourceFile, read_json_object
 from converter.checkpoints.tensor import SourceTensor
 from converter.checkpoints.tied import without_tied_head
 from converter.errors import CheckpointError
+from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
 
 
 @dataclass(frozen=True)

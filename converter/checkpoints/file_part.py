@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from converter.checkpoints.source_file import FileIdentity, SourceFile
 from converter.errors import CheckpointError
+from converter.sources.source_file import FileIdentity, SourceFile
 
 
 class FilePart(SourceFile):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from converter.checkpoints.source_file import SourceFile, unreadable
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile, unreadable
 
 CONFIG = "config.json"
 EXPECTED = f"a checkpoint directory, which holds {CONFIG}, weights (*.safetensors or *.bin) and the tokenizer's files"

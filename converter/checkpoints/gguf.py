@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.checkpoints.directory import Checkpoint
-from converter.checkpoints.gguf_header import GgufHeader, TensorInfo
-from converter.checkpoints.gguf_parts import SPLIT_KEYS, Part, open_parts
-from converter.checkpoints.source_file import SourceFile
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.gguf.parts import SPLIT_KEYS, Part, open_parts
+from converter.gguf.reader import GgufHeader, TensorInfo
 from converter.quants import QUANT_TYPES, QuantType
+from converter.sources.source_file import SourceFile
 
 _BY_NUMBER = {kind.ggml_type: kind for kind in QUANT_TYPES.values()}
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError, UsageError
+from converter.sources.source_file import quoted
 
 Tensors = Mapping[str, SafetensorsTensor]
 

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from converter.checkpoints.rebuilt import GLOBALS, Global, Storage, size, text
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 PICKLE_LIMIT = 2**24
 """Bytes of pickles that are read at most, some 80,000 tensors."""

@@ -30,9 +30,9 @@ from converter.checkpoints.file_part import FilePart
 from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, unpickled
 from converter.checkpoints.rebuilt import StoredView
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
-from converter.checkpoints.source_file import SourceFile, quoted
 from converter.checkpoints.strided import StridedTensor, is_contiguous
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile, quoted
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converter.checkpoints.source_file import quoted
+from converter.sources.source_file import quoted
 
 _MAX_NAME = 1024
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from converter.checkpoints.floats import STORED_FLOATS
-from converter.checkpoints.source_file import JSON_LIMIT, SourceFile, parse_json_object, quoted
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.source_file import JSON_LIMIT, SourceFile, parse_json_object, quoted
 
 DTYPE_BITS = {
     "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6,

@@ -11,8 +11,8 @@ from converter.checkpoints.files import CONFIG, EXPECTED, Files
 from converter.checkpoints.pytorch import read_tensors as read_pytorch
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.safetensors import read_tensors as read_safetensors
-from converter.checkpoints.source_file import SourceFile, quoted, read_json_object
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile, quoted, read_json_object
 
 Reader = Callable[[SourceFile], dict[str, SafetensorsTensor]]
 

@@ -15,7 +15,7 @@ import click
 def inspect(file: Path, everything: bool) -> None:
     """Print a GGUF file's key-values and tensors."""
     from converter.checkpoints.gguf import type_of
-    from converter.checkpoints.gguf_header import read_gguf_header
+    from converter.gguf.reader import read_gguf_header
 
     header = read_gguf_header(file)
     click.echo(f"{file}: GGUF {header.version}, {file.stat().st_size / 1e6:.1f} MB")

@@ -24,7 +24,7 @@ def merge(context: click.Context, /, parts: tuple[Path, ...], output: Path, *, o
     """
     from tqdm import tqdm
 
-    from converter import merging
+    from converter.gguf.merge import merge as join
 
     quiet = quiet or (context.parent is not None and context.parent.params["quiet"])
     with tqdm(unit="B", unit_scale=True, dynamic_ncols=True, file=sys.stderr, disable=quiet) as bar:
@@ -34,6 +34,6 @@ def merge(context: click.Context, /, parts: tuple[Path, ...], output: Path, *, o
             bar.set_postfix_str(item, refresh=False)
             bar.update(done - bar.n)
 
-        merged = merging.merge(parts, output, overwrite=overwrite, progress=show)
+        merged = join(parts, output, overwrite=overwrite, progress=show)
     if not quiet:
         click.echo(f"{output} is {merged.nbytes / 1e6:,.2f} MB: {merged.tensors} tensors from {merged.parts} parts")

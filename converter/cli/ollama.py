@@ -58,7 +58,7 @@ def run(
     """Describe, post with a bar in bytes, and say how to run it."""
     from tqdm import tqdm
 
-    from converter.checkpoints.gguf_parts import open_parts
+    from converter.gguf.parts import open_parts
     from converter.ollama.server import check_name, post
 
     check_name(name)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from converter.errors import OutputError
-from converter.execution.journal import Journal, Positions
+from converter.execution.checksums import Span, around, checksum_at
+from converter.execution.journal import Journal, Recorded
 from converter.execution.unverified import Unverified
+from converter.plan import Plan, Positions
+
+
+def write_failure(error: OSError, path: Path | None = None) -> OutputError:
+    """An operating system's refusal to write, in words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError("the disk filled up while writing; free some space and run the same command to go on")
+    what = "the output" if path is None else f"{path}:"
+    return OutputError(f"{what} cannot be written: {error.strerror}; run the same command to go on")
 
 
 class Unfinished:
@@ -21,26 +34,28 @@ class Unfinished:
     :meth:`discard` was called.
 
     Args:
-        output: the final path, whose directory exists.
-        digest: digest of the plan that is written.
+        output: the final path; its directory is made where it does not exist.
+        plan: what is written.
         names: the files that the plan's tensors go to, where the output is not a single file.
         gathered: the output is a directory of these files; otherwise they end up beside each other in ``output``'s.
 
     Attributes:
         path: the unfinished file or directory.
+        plan: what is written.
         descriptors: of the files that the plan's tensors go to, once :meth:`begin` has returned.
         positions: where the stored tensors lie in them.
     """
 
-    def __init__(self, output: Path, digest: str, names: Sequence[str] = (), *, gathered: bool = False) -> None:
+    def __init__(self, output: Path, plan: Plan, names: Sequence[str] = (), *, gathered: bool = False) -> None:
         self.output = output
+        self.plan = plan
         self.names = tuple(names)
         self.gathered = gathered
         self.path = output.with_name(f"{output.name}.part")
-        self.journal = Journal(output.with_name(f"{output.name}.part.journal"), digest)
+        self.journal = Journal(output.with_name(f"{output.name}.part.journal"), plan.digest())
         self.unverified = Unverified(output)
         self.descriptors: list[int] = []
-        self.positions: Positions = []
+        self._recorded = Recorded([], (), {})
         self._lock = -1
 
     @property
@@ -54,8 +69,18 @@ class Unfinished:
         beside = [] if self.gathered else [self.output.with_name(name) for name in self.names]
         return beside or [self.output]
 
+    @property
+    def positions(self) -> Positions:
+        return self._recorded.positions
+
+    @property
+    def recorded(self) -> Mapping[int, str]:
+        """Checksums of the tiles that an earlier run wrote, by number."""
+        return self._recorded.tiles
+
     def __enter__(self) -> Unfinished:
         try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
             self.take_back()
             if self.names:
                 self.path.mkdir(exist_ok=True)
@@ -79,24 +104,28 @@ class Unfinished:
             os.close(descriptor)
         self.descriptors = []
 
-    def begin(self, nbytes: int, write_headers: Callable[[Sequence[Path]], Positions]) -> bool:
+    def begin(
+        self,
+        write_headers: Callable[[Sequence[Path]], Positions],
+        sealed: Callable[[Sequence[Path]], Sequence[Sequence[Span]]] = lambda paths: [() for _ in paths],
+    ) -> bool:
         """Make the files ready for tiles: those that an earlier run left, or new ones.
 
         Args:
-            nbytes: bytes of all tensors.
             write_headers: writes all but the tensors to the paths, gives each file its full length, and returns where
                 the tensors lie.
+            sealed: tells for each of these paths which runs of it are filled in once all tensors are written.
 
         Returns:
-            True where an earlier run's tiles are kept.
+            True where an earlier run's tiles are kept, as far as they are intact.
 
         Raises:
-            OutputError: the disk is too full for the whole output.
+            OutputError: the disk is too full for the whole output, or refuses.
         """
-        resumed = bool(self.journal.finished_tiles()) and all(path.is_file() for path in self.files)
+        nbytes = self.plan.data_bytes
+        resumed = self._resumable()
         if resumed:
             self.check_space(nbytes - sum(512 * path.stat().st_blocks for path in self.files))
-            self.positions = self.journal.positions()
         else:
             self.journal.remove()
             self.clear()
@@ -105,19 +134,52 @@ class Unfinished:
             except OutputError:
                 self.discard()
                 raise
-            try:
-                self.positions = write_headers(self.files)
-            except OSError as error:
-                raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
         try:
+            positions = self.positions if resumed else write_headers(self.files)
             for path in self.files:
                 self.descriptors.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
                 os.fsync(self.descriptors[-1])
+            if not resumed:
+                self._recorded = Recorded(positions, tuple(map(tuple, sealed(self.files))), {})
+                self._recorded = replace(self._recorded, around=self._around())
+                self.journal.start(self._recorded)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
-        if not resumed:
-            self.journal.start(self.positions)
+            raise write_failure(error, self.path) from error
         return resumed
+
+    def _resumable(self) -> bool:
+        """Whether an earlier run's tiles may be kept: the journal is of this plan, and all but the tensors intact."""
+        recorded = self.journal.read()
+        if recorded is None or not recorded.tiles or not all(path.is_file() for path in self.files):
+            return False
+        self._recorded = recorded
+        if changed := self.changed_around():
+            logging.getLogger(__name__).warning(
+                "%s: is not as it was written; the output is begun anew", self.path / changed[0]
+            )
+            return False
+        return True
+
+    def _around(self) -> dict[str, str]:
+        """Checksums of all but the tensors, by the names of the files; the length of each file counts too."""
+        numbers = {path: number for number, path in enumerate(self.files)}
+        inside = sorted(path for path in self.path.rglob("*") if path.is_file()) if self.gathered else self.files
+        found = {}
+        for path in inside:
+            nbytes, number = path.stat().st_size, numbers.get(path)
+            spans = (
+                [(0, nbytes)]
+                if number is None
+                else around(self.plan, self.positions, number, nbytes, self._recorded.sealed[number])
+            )
+            with path.open("rb") as file:
+                found[str(path.relative_to(self.path))] = f"{nbytes}-{checksum_at(file.fileno(), spans)}"
+        return found
+
+    def changed_around(self) -> list[str]:
+        """The files, by their names in the output, in which something around the tensors is not as it was written."""
+        found = self._around()
+        return [name for name, expected in self._recorded.around.items() if found.get(name) != expected]
 
     def check_space(self, needed: int) -> None:
         """Refuse before the first byte what would fill the disk."""
@@ -166,7 +228,7 @@ class Unfinished:
     def take_back(self) -> None:
         """Go on with an output of this very plan that was set aside, unless there is a newer unfinished one."""
         kept = Journal(self.unverified.journal, self.journal.digest)
-        if not self.path.exists() and self.unverified.path.exists() and kept.finished_tiles():
+        if not self.path.exists() and self.unverified.path.exists() and kept.read() is not None:
             self.unverified.path.replace(self.path)
             kept.path.replace(self.journal.path)
 

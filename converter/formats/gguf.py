@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from converter.errors import RecipeError
 from converter.formats.gguf_layout import lay_out_files
 from converter.formats.layout import Format, Prepared
+from converter.gguf.general import general_key_values
+from converter.gguf.key_values import KeyValue, uint32
 from converter.imatrix import ImportanceMatrix, combine, read_imatrix
-from converter.metadata import KeyValue, uint32
-from converter.model_card import general_key_values
 from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
 from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_weights, find_method
@@ -94,7 +94,8 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     targets = model.targets
     facts = ModelFacts.of(family.arch, overrides.apply_to(own))
     chosen = choose(method, targets, own, facts, request)
-    general = general_key_values(model.path, model.name, family.arch, chosen.targets, method.file_type)
+    shapes = {target.name: target.shape for target in chosen.targets}
+    general = general_key_values(model.path, model.name, family.arch, shapes, method.file_type)
     name = next((pair.value for pair in general if pair.key == "general.name"), "")
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])

@@ -1,26 +1,26 @@
 """Where a GGUF's tensors lie: in one file, or in several as ``llama-gguf-split`` cuts one.
 
-Parts are filled in the order of the tensors. By size, a tensor that would make the padded tensors of a part exceed the
-limit begins the next part; by number, every so many tensors do. The first part has the model's key-values, all have
-those of the split. Source: ``tools/gguf-split/gguf-split.cpp`` of llama.cpp.
+The first part has the model's key-values, all have those of the split. Source: ``tools/gguf-split/gguf-split.cpp`` of
+llama.cpp.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gguf import GGUFValueType
 
-from converter.checkpoints.gguf_parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name
 from converter.errors import UsageError
-from converter.execution.journal import Positions
-from converter.formats.gguf_header import aligned, write_header
 from converter.formats.layout import Layout
-from converter.metadata import KeyValue
-from converter.plan import Plan
+from converter.gguf.key_values import KeyValue
+from converter.gguf.parts import COUNT, MAX_PARTS, NUMBER, TENSORS, part_name, parts_of
+from converter.gguf.reader import TensorInfo
+from converter.gguf.writer import aligned, write_header
+from converter.plan import Plan, PlannedTensor, Positions
+from converter.quants import QUANT_TYPES
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GgufLayout(Layout):
             tensors = [planned for planned in self.plan.tensors if planned.file == number]
             first = number == 0
             metadata = [*(self.plan.metadata if first else ()), *self._split_keys(number)]
-            position = write_header(path, self.arch if first else None, metadata, tensors)
+            position = write_header(path, self.arch if first else None, metadata, tensor_infos(tensors))
             for planned in tensors:
                 positions.append((position,))
                 position = aligned(position + planned.nbytes)
@@ -55,6 +55,16 @@ class GgufLayout(Layout):
             KeyValue(TENSORS, len(self.plan.tensors), GGUFValueType.INT32),
             KeyValue(COUNT, len(self.names), GGUFValueType.UINT16),
         ]
+
+
+def tensor_infos(tensors: Iterable[PlannedTensor]) -> list[TensorInfo]:
+    """Entries of one file's tensors, which follow one another, each aligned."""
+    infos, offset = [], 0
+    for planned in tensors:
+        target = planned.target
+        infos.append(TensorInfo(target.name, target.shape, QUANT_TYPES[planned.type].ggml_type, offset))
+        offset = aligned(offset + planned.nbytes)
+    return infos
 
 
 def lay_out_files(plan: Plan, arch: str, stem: str, max_size: int | None, max_tensors: int | None) -> GgufLayout:
@@ -81,23 +91,3 @@ def lay_out_files(plan: Plan, arch: str, stem: str, max_size: int | None, max_te
     tensors = tuple(replace(planned, file=file) for planned, file in zip(plan.tensors, files, strict=True))
     names = tuple(part_name(stem, number + 1, count) for number in range(count))
     return GgufLayout(replace(plan, tensors=tensors), names, arch=arch)
-
-
-def parts_of(sizes: Sequence[int], max_size: int | None, max_tensors: int | None) -> list[int]:
-    """The number of the part that each tensor goes to.
-
-    Args:
-        sizes: of the tensors, padded, in bytes.
-        max_size: bytes of a part at most, if it has more than one tensor.
-        max_tensors: tensors of a part at most.
-    """
-    if max_tensors:
-        return [number // max_tensors for number in range(len(sizes))]
-    parts: list[int] = []
-    part = filled = 0
-    for size in sizes:
-        if max_size and filled and filled + size > max_size:
-            part, filled = part + 1, 0
-        filled += size
-        parts.append(part)
-    return parts

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.execution.journal import Positions
-from converter.plan import Plan
+from converter.plan import Plan, Positions
 
 if TYPE_CHECKING:
     from converter.model import OpenModel
@@ -43,6 +42,10 @@ class Layout(ABC):
         Returns:
             For each planned tensor the positions of its stored tensors in their file.
         """
+
+    def sealed(self, paths: Sequence[Path]) -> Sequence[Sequence[tuple[int, int]]]:
+        """For each file the runs of bytes, from the first to behind the last, that :meth:`seal` fills in."""
+        return [() for _ in paths]
 
     def seal(self, paths: Sequence[Path]) -> None:  # noqa: B027 (most formats have nothing to do)
         """Complete the files once every tensor is written, as with checksums."""

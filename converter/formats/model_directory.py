@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converter.metadata import KeyValue, string
+from converter.gguf.key_values import KeyValue, string
 
 CONFIG = "config.json"
 

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 
 from converter.formats.layout import Layout
 from converter.formats.model_directory import ModelDirectory
-from converter.formats.pytorch_archive import reserve, seal
+from converter.formats.pytorch_archive import reserve, seal, sealed
 from converter.formats.safetensors import Safetensors
 from converter.formats.torchao import SCHEMES, fitting
 
 if TYPE_CHECKING:
     from converter.checkpoints.tensor import SourceTensor
-    from converter.execution.journal import Positions
     from converter.formats.safetensors_modules import LinearModules
     from converter.model import OpenModel
-    from converter.plan import Plan
+    from converter.plan import Plan, Positions
 
 INDEX = "pytorch_model.bin.index.json"
 
@@ -49,6 +48,9 @@ class PyTorchLayout(Layout):
             index = {"metadata": {"total_size": self.plan.data_bytes}, "weight_map": places}
             (folder / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         return reserve(paths, self.plan.tensors, self.dtype)
+
+    def sealed(self, paths: Sequence[Path]) -> Sequence[Sequence[tuple[int, int]]]:
+        return [sealed(path) for path in paths]
 
     def seal(self, paths: Sequence[Path]) -> None:
         for path in paths:

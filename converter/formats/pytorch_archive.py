@@ -14,7 +14,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,7 @@ from converter.formats.torchao import GROUP, IntxEncoding
 from converter.runtime import run_isolated
 
 if TYPE_CHECKING:
-    from converter.execution.journal import Positions
-    from converter.plan import PlannedTensor
+    from converter.plan import PlannedTensor, Positions
 
 #: torch's names of safetensors' types.
 TORCH_DTYPES = {
@@ -36,6 +35,7 @@ TORCH_DTYPES = {
 }
 
 _CHUNK = 1 << 20
+_CRC_BYTES = 4
 
 
 def reserve(paths: Sequence[Path], tensors: Sequence[PlannedTensor], dtype: str) -> Positions:
@@ -74,19 +74,28 @@ def _intx(planned: PlannedTensor, dtype: str) -> dict[str, Any] | None:
 
 def seal(path: Path) -> None:
     """Enter the tensors' checksums into a file of :func:`reserve`, once all of them are written."""
-    with zipfile.ZipFile(path) as archive, path.open("r+b") as file:
+    with path.open("r+b") as file:
+        for content, places in _entries(path):
+            checksum = struct.pack("<I", _crc32(file.fileno(), content.start, len(content)))
+            for place in places:
+                os.pwrite(file.fileno(), checksum, place)
+
+
+def sealed(path: Path) -> list[tuple[int, int]]:
+    """The runs of bytes that :func:`seal` fills in."""
+    return [(place, place + _CRC_BYTES) for _, places in _entries(path) for place in places]
+
+
+def _entries(path: Path) -> Iterator[tuple[range, tuple[int, int]]]:
+    """Where each entry's content lies, and its checksum: in the data descriptor and in the directory."""
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
         entry = archive.start_dir
         for record in archive.infolist():
-            file.seek(record.header_offset)
-            name, extra = struct.unpack("<26x2H", file.read(30))
+            name, extra = struct.unpack("<26x2H", os.pread(file.fileno(), 30, record.header_offset))
             start = record.header_offset + 30 + name + extra
-            checksum = struct.pack("<I", _crc32(file.fileno(), start, record.file_size))
-            file.seek(start + record.file_size + 4)
-            file.write(checksum)  # of the data descriptor
-            file.seek(entry)
-            name, extra, comment = struct.unpack("<28x3H12x", file.read(46))
-            file.seek(entry + 16)
-            file.write(checksum)  # of the directory
+            content = range(start, start + record.file_size)
+            yield content, (content.stop + 4, entry + 16)
+            name, extra, comment = struct.unpack("<28x3H12x", os.pread(file.fileno(), 46, entry))
             entry += 46 + name + extra + comment
 
 

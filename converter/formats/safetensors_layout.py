@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from converter.checkpoints.safetensors import DTYPE_BITS
-from converter.execution.journal import Positions
 from converter.formats.layout import Layout
 from converter.formats.model_directory import ModelDirectory
-from converter.plan import PlannedTensor
+from converter.plan import PlannedTensor, Positions
 from converter.quants.encoding import StoredTensor
 
 #: Bytes of tensors in each file at most, transformers' own default of 2025.

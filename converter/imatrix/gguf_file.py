@@ -14,8 +14,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.checkpoints.source_file import quoted
 from converter.imatrix.matrix import Entry, ImatrixError, ImportanceMatrix, check_name, checked
+from converter.sources.source_file import quoted
 
 SUMS, COUNTS = ".in_sum2", ".counts"
 RUN = "imatrix.run"

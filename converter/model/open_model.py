@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Self
 
 from converter.checkpoints import Checkpoint, open_checkpoint
 from converter.checkpoints.gguf import open_gguf_checkpoint
-from converter.checkpoints.gguf_header import GgufHeader
-from converter.checkpoints.gguf_parts import find_gguf
 from converter.errors import UsageError
+from converter.gguf.parts import find_gguf
+from converter.gguf.reader import GgufHeader
 
 if TYPE_CHECKING:
     from converter.architectures import Family, TargetTensor

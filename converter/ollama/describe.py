@@ -11,14 +11,14 @@ from typing import Any
 
 from gguf import TokenType
 
-from converter.checkpoints.gguf_header import GgufHeader
-from converter.checkpoints.gguf_parts import open_parts
-from converter.checkpoints.source_file import SourceFile, quoted, read_json_object
 from converter.errors import CheckpointError
+from converter.gguf.parts import open_parts
+from converter.gguf.reader import GgufHeader
 from converter.ollama.chat_format import ChatFormat
 from converter.ollama.go_template import go_template
 from converter.ollama.recognition import recognise
 from converter.ollama.syntax import Modelfile, Value
+from converter.sources.source_file import SourceFile, quoted, read_json_object
 
 _LOG = logging.getLogger(__name__)
 

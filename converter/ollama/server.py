@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from converter.checkpoints.gguf_header import read_gguf_header
-from converter.checkpoints.source_file import quoted, unreadable
 from converter.errors import CheckpointError, OutputError, UsageError
+from converter.gguf.reader import read_gguf_header
 from converter.ollama.syntax import Modelfile, license_text
+from converter.sources.source_file import quoted, unreadable
 
 if TYPE_CHECKING:
     import httpx

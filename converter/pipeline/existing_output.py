@@ -136,7 +136,7 @@ def method_of(path: Path) -> str:
 
 def gguf_method(path: Path) -> str | None:
     """The method whose file type a GGUF's header names."""
-    from converter.checkpoints.gguf_header import read_gguf_header
+    from converter.gguf.reader import read_gguf_header
 
     file_type = read_gguf_header(path).value("general.file_type")
     return next((method.name for method in METHODS.values() if method.file_type == file_type), None)

@@ -68,11 +68,9 @@ def begin(planned: Planned, shared: Shared) -> Begun:
         OutputError: another process writes it, or the disk is too full.
     """
     layout, plan = planned.prepared.layout, planned.prepared.plan
-    unfinished = shared.stack.enter_context(
-        Unfinished(planned.output, plan.digest(), layout.names, gathered=layout.gathered)
-    )
-    resumed = unfinished.begin(plan.data_bytes, layout.write_headers)
-    job = Job(plan, unfinished.descriptors, unfinished.positions, unfinished.journal, planned.prepared.importance)
+    unfinished = shared.stack.enter_context(Unfinished(planned.output, plan, layout.names, gathered=layout.gathered))
+    resumed = unfinished.begin(layout.write_headers, layout.sealed)
+    job = Job(unfinished, planned.prepared.importance)
     return Begun(**vars(planned), unfinished=unfinished, job=job, resumed=resumed)
 
 

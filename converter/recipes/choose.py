@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 from converter.quants import QUANT_TYPES
 from converter.recipes import rules
 from converter.recipes.methods import Method

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gguf import GGUFValueType
 
 from converter.errors import UsageError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 from converter.quants import QUANT_TYPES
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, errors, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
 from converter.sources.address import HubAddress
 from converter.sources.counter import Counter
@@ -25,6 +24,7 @@ from converter.sources.remote_file import RemoteFile
 from converter.sources.retry import asked
 from converter.sources.selection import gguf_files, index_of, parts_of, small_files, stem, weight_files
 from converter.sources.source import Progress, Source
+from converter.sources.source_file import SourceFile
 
 #: Files on their way at a time.
 DOWNLOADS = 4

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.checkpoints.source_file import FileIdentity, SourceFile
 from converter.errors import CheckpointError
 from converter.sources.read_ahead import ReadAhead
+from converter.sources.source_file import FileIdentity, SourceFile
 
 
 class RemotePath(PosixPath):

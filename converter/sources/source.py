@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from converter.checkpoints.source_file import SourceFile
+from converter.sources.source_file import SourceFile
 
 #: Told of a download: the file at hand, bytes that are here, bytes of all files.
 Progress = Callable[[str, int, int], None]

@@ -10,13 +10,13 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
 from converter.sources.counter import Counter
 from converter.sources.read_ahead import ReadAhead
 from converter.sources.remote_file import RemoteFile, UnreachableSource
 from converter.sources.selection import all_parts, index_of, small_files, stem, weight_files
 from converter.sources.source import Progress, Source
+from converter.sources.source_file import SourceFile
 from converter.sources.stores import filesystem, store_refusal
 
 #: Files of a repository may lie this deep: ``1_Pooling/config.json`` is at 2.

@@ -72,6 +72,6 @@ def moved(listed: Iterable[AddedToken], numbered: Iterable[AddedToken]) -> list[
     text, given = next(iter(others.items()))
     more = f" (and {len(others) - 1} more)" if len(others) > 1 else ""
     return [
-        f"the ids of added tokens leave a hole: {text!r}{more} is {given} in its file, but transformers numbers them one "
-        f"after the other and reads {ids[text]}; it is written as transformers reads it"
+        f"the ids of added tokens leave a hole: {text!r}{more} is {given} in its file, but transformers numbers them "
+        f"one after the other and reads {ids[text]}; it is written as transformers reads it"
     ]

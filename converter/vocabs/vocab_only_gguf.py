@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUF_MAGIC, GGUF_VERSION, GGUFValueType, Keys
 
-from converter import metadata
-from converter.metadata import KeyValue
+from converter.gguf import key_values
+from converter.gguf.key_values import KeyValue
 from converter.vocabs.vocabulary import Vocabulary
 
 _SCALARS = {GGUFValueType.UINT32: "<I", GGUFValueType.FLOAT32: "<f", GGUFValueType.BOOL: "<?"}
@@ -23,8 +23,8 @@ _ARRAYS = {GGUFValueType.FLOAT32: "<f4", GGUFValueType.INT32: "<i4", GGUFValueTy
 
 def write_vocabulary(path: Path, vocabulary: Vocabulary, name: str = "") -> None:
     """Write the vocabulary's keys to a new file. No tensors; the architecture is a placeholder."""
-    named = [metadata.string(Keys.General.NAME, name)] if name else []
-    pairs = [metadata.string(Keys.General.ARCHITECTURE, "llama"), *named, *vocabulary.key_values()]
+    named = [key_values.string(Keys.General.NAME, name)] if name else []
+    pairs = [key_values.string(Keys.General.ARCHITECTURE, "llama"), *named, *vocabulary.key_values()]
     with path.open("wb") as file:
         file.write(struct.pack("<IIQQ", GGUF_MAGIC, GGUF_VERSION, 0, len(pairs)))
         file.writelines(_packed(pair) for pair in pairs)

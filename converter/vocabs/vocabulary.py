@@ -10,9 +10,9 @@ from string import ascii_letters, digits
 from gguf import GGUFValueType, TokenType
 from gguf import Keys as GGUFKeys
 
-from converter import metadata
 from converter.errors import VocabularyError
-from converter.metadata import KeyValue
+from converter.gguf import key_values
+from converter.gguf.key_values import KeyValue
 from converter.vocabs.files import TokenizerFiles
 
 KEYS = GGUFKeys.Tokenizer
@@ -88,24 +88,28 @@ class Vocabulary:
 
     def key_values(self) -> list[KeyValue]:
         """The keys llama.cpp's own converter writes for the same tokenizer."""
-        pairs = [metadata.string(KEYS.MODEL, self.model), metadata.string(KEYS.PRE, self.pre)]
+        pairs = [key_values.string(KEYS.MODEL, self.model), key_values.string(KEYS.PRE, self.pre)]
         if self.add_space_prefix is not None:
-            pairs.append(metadata.boolean(KEYS.ADD_PREFIX, self.add_space_prefix))
+            pairs.append(key_values.boolean(KEYS.ADD_PREFIX, self.add_space_prefix))
         if self.remove_extra_whitespaces is not None:
-            pairs.append(metadata.boolean(KEYS.REMOVE_EXTRA_WS, self.remove_extra_whitespaces))
+            pairs.append(key_values.boolean(KEYS.REMOVE_EXTRA_WS, self.remove_extra_whitespaces))
         if self.charsmap:
-            pairs.append(metadata.array(KEYS.PRECOMPILED_CHARSMAP, list(self.charsmap), GGUFValueType.UINT8))
-        pairs += [metadata.boolean(_NORMALIZER_KEY.format(option=option), on) for option, on in self.normalizer.items()]
-        pairs.append(metadata.array(KEYS.LIST, list(self.tokens), GGUFValueType.STRING))
-        if self.scores is not None:
-            pairs.append(metadata.array(KEYS.SCORES, list(self.scores), GGUFValueType.FLOAT32))
-        pairs.append(metadata.array(KEYS.TOKEN_TYPE, list(self.types), GGUFValueType.INT32))
-        if self.merges:
-            pairs.append(metadata.array(KEYS.MERGES, list(self.merges), GGUFValueType.STRING))
+            pairs.append(key_values.array(KEYS.PRECOMPILED_CHARSMAP, list(self.charsmap), GGUFValueType.UINT8))
         pairs += [
-            metadata.uint32(_ID_KEYS[role], value) for role, value in self.special_ids.items() if role in _ID_KEYS
+            key_values.boolean(_NORMALIZER_KEY.format(option=option), on) for option, on in self.normalizer.items()
         ]
-        pairs += [metadata.boolean(_FLAG_KEYS[role], on) for role, on in self.add_special.items() if role in _FLAG_KEYS]
+        pairs.append(key_values.array(KEYS.LIST, list(self.tokens), GGUFValueType.STRING))
+        if self.scores is not None:
+            pairs.append(key_values.array(KEYS.SCORES, list(self.scores), GGUFValueType.FLOAT32))
+        pairs.append(key_values.array(KEYS.TOKEN_TYPE, list(self.types), GGUFValueType.INT32))
+        if self.merges:
+            pairs.append(key_values.array(KEYS.MERGES, list(self.merges), GGUFValueType.STRING))
+        pairs += [
+            key_values.uint32(_ID_KEYS[role], value) for role, value in self.special_ids.items() if role in _ID_KEYS
+        ]
+        pairs += [
+            key_values.boolean(_FLAG_KEYS[role], on) for role, on in self.add_special.items() if role in _FLAG_KEYS
+        ]
         return pairs + self._chat_template_pairs()
 
     def _chat_template_pairs(self) -> list[KeyValue]:
@@ -115,11 +119,11 @@ class Vocabulary:
             for name, template in self.chat_templates.items()
             if name and name != "default"
         }
-        pairs = [metadata.string(KEYS.CHAT_TEMPLATE_N.format(name=name), text) for name, text in named.items()]
+        pairs = [key_values.string(KEYS.CHAT_TEMPLATE_N.format(name=name), text) for name, text in named.items()]
         if named:
-            pairs.append(metadata.array(KEYS.CHAT_TEMPLATES, list(named), GGUFValueType.STRING))
+            pairs.append(key_values.array(KEYS.CHAT_TEMPLATES, list(named), GGUFValueType.STRING))
         if "default" in self.chat_templates:
-            pairs.append(metadata.string(KEYS.CHAT_TEMPLATE, self.chat_templates["default"]))
+            pairs.append(key_values.string(KEYS.CHAT_TEMPLATE, self.chat_templates["default"]))
         return pairs
 
     @property

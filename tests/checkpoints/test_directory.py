@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from converter.checkpoints import open_checkpoint
-from converter.checkpoints.source_file import SourceFile
+from converter.sources.source_file import SourceFile
 
 Refusal = Callable[..., str]
 WriteShard = Callable[..., Path]

@@ -20,8 +20,8 @@ import torch
 from converter.checkpoints import open_checkpoint
 from converter.checkpoints.pickled import LEGACY_MAGIC
 from converter.checkpoints.pytorch import read_tensors
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile
 
 Refusal = Callable[..., str]
 ONE, TWO = "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"

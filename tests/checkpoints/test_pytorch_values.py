@@ -17,8 +17,8 @@ import torch
 from converter.checkpoints import open_checkpoint
 from converter.checkpoints.names import without_wrappers
 from converter.checkpoints.pytorch import read_tensors
-from converter.checkpoints.source_file import SourceFile
 from converter.checkpoints.strided import StridedTensor
+from converter.sources.source_file import SourceFile
 
 AssertReads = Callable[..., None]
 both = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])

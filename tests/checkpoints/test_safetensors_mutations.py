@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from converter.checkpoints.safetensors import DTYPE_BITS, STORED_FLOATS, read_tensors
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
+from converter.sources.source_file import SourceFile
 
 HEADER = {
     "__metadata__": {"format": "pt"},

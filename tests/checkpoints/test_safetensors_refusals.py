@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from converter.checkpoints.safetensors import read_tensors
-from converter.checkpoints.source_file import SourceFile
+from converter.sources.source_file import SourceFile
 
 PAIR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 

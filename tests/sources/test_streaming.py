@@ -12,10 +12,10 @@ import pytest
 from hub_server import HubServer
 
 from converter.checkpoints import open_checkpoint
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError, UsageError
 from converter.sources import open_source, read_ahead
 from converter.sources.remote_file import RemoteFile, UnreachableSource
+from converter.sources.source_file import SourceFile
 
 SAMPLE = Path(__file__).parent.parent / "fixtures" / "sample"
 LARGE = np.random.default_rng(1).bytes(40_000_000)

@@ -9,7 +9,7 @@ from converter.architectures.parts.experts import SIGMOID
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 #: llama.cpp attends to everything, and rotates nothing, in every layer of this number.
 FULL_EVERY = 4

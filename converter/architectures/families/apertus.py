@@ -12,7 +12,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, array
+from converter.gguf.key_values import KeyValue, array
 
 #: transformers' rope where config.json has none.
 USUAL_ROPE = {

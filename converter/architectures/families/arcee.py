@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Arcee(Llama):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, rotary_pairs, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 #: llama.cpp runs a model of 32 layers with rope, one of 40 with ALiBi, any other without positions.
 WITH_ROPE, WITH_ALIBI = 32, 40

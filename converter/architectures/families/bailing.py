@@ -11,7 +11,7 @@ from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import Piece, RowMap, TargetTensor, rotary_pairs, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
 class Bailing(Llama):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from converter.architectures.families.gpt.gpt_neox import interleaved_thirds
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Bloom(LayerNormDecoder):

@@ -11,7 +11,7 @@ from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32
+from converter.gguf.key_values import KeyValue, float32
 
 
 class Dbrx(LayerNormDecoder):

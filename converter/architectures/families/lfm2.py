@@ -10,7 +10,7 @@ from gguf import GGUFValueType
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
 from converter.architectures.target import Piece, TargetTensor
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 
 class Lfm2(Llama):

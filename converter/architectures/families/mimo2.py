@@ -24,7 +24,7 @@ from converter.architectures.parts.rope import Rope, rotated_elements
 from converter.architectures.parts.windows import windowed
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 FULL, WINDOWED = "full_attention", "sliding_attention"
 

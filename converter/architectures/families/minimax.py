@@ -9,7 +9,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import SIGMOID, expert_counts, expert_key_values, expert_stacks
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class MiniMaxM2(Llama):

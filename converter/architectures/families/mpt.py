@@ -9,7 +9,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32
+from converter.gguf.key_values import KeyValue, float32
 
 
 class Mpt(LayerNormDecoder):

@@ -13,7 +13,7 @@ from converter.architectures.parts.experts import expert_counts, expert_key_valu
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 
 class Olmo(Llama):

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from converter.architectures.parts.decoder import Llama
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class SmolLM3(Llama):

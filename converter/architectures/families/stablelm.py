@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Piece, TargetTensor
-from converter.metadata import KeyValue, boolean
+from converter.gguf.key_values import KeyValue, boolean
 
 
 class StableLM(LayerNormDecoder):

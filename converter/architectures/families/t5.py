@@ -9,7 +9,7 @@ from converter.architectures.family import COMPUTED_BUFFERS, Family
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: Activations as config.json names them, with whether they are gated: what llama.cpp computes.
 GATED = {"relu": False, "gated-gelu": True}

@@ -11,7 +11,7 @@ from converter.architectures.parts.rope import Rope
 from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
 class Llama(Family):

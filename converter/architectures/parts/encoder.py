@@ -10,7 +10,7 @@ from converter.architectures.parts.layer_norm import GELUS
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
 class Encoder(Family):

@@ -16,7 +16,7 @@ from converter.architectures.family import Family
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 #: llama.cpp's numbers of what turns a router's outputs into probabilities.
 SOFTMAX, SIGMOID = 1, 2

@@ -11,7 +11,7 @@ from typing import ClassVar
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import Operation, TargetTensor
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: Names of the GELU that llama.cpp computes, by the tanh approximation and a table of float16 values. The exact one,
 #: "gelu", differs from the approximation by 5e-4 at most, no more than the table rounds.

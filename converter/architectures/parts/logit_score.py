@@ -13,9 +13,9 @@ from typing import Any
 
 from converter.architectures.parts.pooling import MODULES, configuration, kind_of, rank_key_values, read_modules
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
-from converter.checkpoints.source_file import SourceFile, quoted, read_json_object
 from converter.errors import CheckpointError
-from converter.metadata import KeyValue, string
+from converter.gguf.key_values import KeyValue, string
+from converter.sources.source_file import SourceFile, quoted, read_json_object
 
 CARD = "README.md"
 TITLE = re.compile(rb"^# Qwen3-Reranker\b", re.MULTILINE | re.IGNORECASE)

@@ -11,7 +11,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: Its names in config.json; ``su`` and ``yarn`` are those of early Phi-3 files.
 NAMES = ("longrope", "su", "yarn")

@@ -12,9 +12,9 @@ from typing import Any
 
 from gguf import GGUFValueType
 
-from converter.checkpoints.source_file import JSON_LIMIT, SourceFile, quoted, read_json_object
 from converter.errors import ArchitectureError, CheckpointError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
+from converter.sources.source_file import JSON_LIMIT, SourceFile, quoted, read_json_object
 
 MODULES = "modules.json"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, string, uint32
+from converter.gguf.key_values import KeyValue, float32, string, uint32
 
 #: Scalings that llama.cpp runs for families with one rope for all layers.
 SCALINGS = ("default", "linear", "yarn", "llama3")

@@ -15,7 +15,7 @@ from converter.architectures.parts.experts import (
     sigmoid_choice,
 )
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class SigmoidExperts(Llama):

@@ -25,7 +25,7 @@ from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.packed import look_up, table_of
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import parse_json_object, quoted
+from converter.sources.source_file import parse_json_object, quoted
 
 BLOCK_SIZES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 _STATE = ".quant_state.bitsandbytes__"

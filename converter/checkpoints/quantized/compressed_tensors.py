@@ -22,8 +22,8 @@ from converter.checkpoints.quantized.nvfp4 import Nvfp4Tensor
 from converter.checkpoints.quantized.packed import WORD, words
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.quantized.scaled import EXPONENTS, take_scaled
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 FORMATS = (
     "pack-quantized", "int-quantized", "float-quantized", "naive-quantized", "mxfp8-quantized",

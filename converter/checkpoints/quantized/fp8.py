@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.quantized.scaled import take_scaled
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 OF_ACTIVATIONS = (
     "activation_scale", ".input_scale", ".input_scale_ub", ".output_scale", ".qscale_act",

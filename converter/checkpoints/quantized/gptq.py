@@ -25,8 +25,8 @@ from converter.checkpoints.quantized.packing import GPTQ, check_packing
 from converter.checkpoints.quantized.panels import Panels, TurnedTensor
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 _LESS_ONE = {"gptq": True, "gptq_v2": False}
 _NAMES = {less_one: name for name, less_one in _LESS_ONE.items()}

@@ -16,9 +16,9 @@ from converter.checkpoints.quantized.mxfp4 import read_mxfp4
 from converter.checkpoints.quantized.parts import Parts
 from converter.checkpoints.quantized.plausibility import refuse_inverse_scales
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 METHODS: dict[str, Callable[[Parts], None]] = {
     "awq": read_awq,

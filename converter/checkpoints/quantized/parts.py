@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.source_file import quoted
 
 FLOATS = ("F32", "F16", "BF16")
 """Types of scales that are plain numbers."""

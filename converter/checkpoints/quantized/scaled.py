@@ -19,7 +19,7 @@ from converter.checkpoints.quantized.dequantized import DequantizedTensor
 from converter.checkpoints.quantized.groups import scale_groups
 from converter.checkpoints.quantized.parts import FLOATS, Parts
 from converter.checkpoints.safetensors import SafetensorsTensor
-from converter.checkpoints.source_file import quoted
+from converter.sources.source_file import quoted
 
 EXPONENTS = ("F8_E8M0", "U8")
 """Types of scales that are powers of two."""

@@ -13,7 +13,7 @@ from converter.architectures.parts.tied import require_tied
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: Layers from which llama.cpp expects norms on each query and key head, as Command R+ has them.
 LAYERS_WITH_HEAD_NORMS = 64

@@ -20,7 +20,7 @@ from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
 class Cohere2Moe(Cohere2):

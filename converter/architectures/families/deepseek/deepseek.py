@@ -25,7 +25,7 @@ from converter.architectures.parts.experts import (
 from converter.architectures.parts.rope import Rope, yarn_scale
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, string, uint32
+from converter.gguf.key_values import KeyValue, float32, string, uint32
 
 
 class DeepseekV2(Llama):

@@ -16,7 +16,7 @@ from converter.architectures.parts.experts import leading_dense
 from converter.architectures.parts.rope import yarn_scale
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: Side of the smallest Hadamard matrix that llama.cpp multiplies the indexer's queries and keys by, which leaves their
 #: products as they are; a head is as long as the matrix, and the next has twice the side.

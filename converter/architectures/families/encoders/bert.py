@@ -9,7 +9,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.target import TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Bert(Encoder):

@@ -9,7 +9,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, boolean
+from converter.gguf.key_values import KeyValue, boolean
 
 
 class EuroBert(Llama):

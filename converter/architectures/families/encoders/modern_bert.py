@@ -11,7 +11,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, string, uint32
+from converter.gguf.key_values import KeyValue, array, float32, string, uint32
 
 FULL, WINDOW = "full_attention", "sliding_attention"
 

@@ -11,7 +11,7 @@ from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 #: Base of the rope where config.json has none.
 USUAL_THETA = 1000.0

@@ -18,7 +18,7 @@ from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.pooling import MODES, rank_key_values
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 COMPUTED_OTHERWISE["DistilBertForSequenceClassification"] = (
     "its head has a relu behind its first layer, llama.cpp's a tanh"

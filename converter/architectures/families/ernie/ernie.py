@@ -9,7 +9,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Ernie(Llama):

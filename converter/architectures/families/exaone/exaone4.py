@@ -13,7 +13,7 @@ from converter.architectures.parts.experts import leading_dense
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 #: llama.cpp runs windows in a model of this many layers only, that of EXAONE 4 32B.
 WINDOWED_LAYERS = 64

@@ -8,7 +8,7 @@ from typing import ClassVar
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, string
+from converter.gguf.key_values import KeyValue, string
 
 
 class Falcon(LayerNormDecoder):

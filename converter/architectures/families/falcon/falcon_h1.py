@@ -13,7 +13,7 @@ from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 MULTIPLIERS = (
     "attention_in_multiplier",

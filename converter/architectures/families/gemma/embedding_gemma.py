@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from converter.architectures.families.gemma.gemma3 import Gemma3
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, boolean
+from converter.gguf.key_values import KeyValue, boolean
 
 
 class EmbeddingGemma(Gemma3):

@@ -9,7 +9,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.tied import require_tied
 from converter.architectures.target import Operation, TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Gemma(Llama):

@@ -12,7 +12,7 @@ from converter.architectures.parts.layer_norm import GELUS
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: llama.cpp always caps. Under so high a cap (a power of two, so exactly) every logit stays as it is.
 NO_CAP = 2.0**30

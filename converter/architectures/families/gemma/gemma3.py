@@ -12,7 +12,7 @@ from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32
+from converter.gguf.key_values import KeyValue, float32
 
 
 class Gemma3(Gemma2):

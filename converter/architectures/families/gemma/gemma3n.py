@@ -16,7 +16,7 @@ from converter.architectures.families.gemma.gemma3 import Gemma3, Gemma3Multimod
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: Layers that compute keys and values; those behind them read the cache of the last two.
 CACHING_LAYERS = 20

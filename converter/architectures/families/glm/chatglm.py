@@ -10,7 +10,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 #: What each of these fields must be: another value is another computation than llama.cpp's.
 COMPUTED: dict[str, tuple[bool | None, ...]] = {

@@ -9,7 +9,7 @@ from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Glm4Moe(SigmoidExperts):

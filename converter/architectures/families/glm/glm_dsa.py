@@ -15,7 +15,7 @@ from converter.architectures.families.deepseek.deepseek32 import DeepseekV32
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array
+from converter.gguf.key_values import KeyValue, array
 
 LETTERS = {"F": "full", "S": "shared"}
 

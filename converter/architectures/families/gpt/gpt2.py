@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class GPT2(LayerNormDecoder):

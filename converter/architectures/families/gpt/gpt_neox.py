@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.parts.layer_norm import LayerNormDecoder, zeros
 from converter.architectures.target import RowMap, TargetTensor
-from converter.metadata import KeyValue, boolean
+from converter.gguf.key_values import KeyValue, boolean
 
 
 class GPTNeoX(LayerNormDecoder):

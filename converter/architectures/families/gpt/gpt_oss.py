@@ -13,7 +13,7 @@ from converter.architectures.parts.experts import expert_counts, expert_key_valu
 from converter.architectures.parts.layer_norm import zeros
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import Piece, RowMap, TargetTensor
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 #: transformers' rope where config.json has none.
 USUAL_ROPE = {

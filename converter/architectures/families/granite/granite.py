@@ -9,7 +9,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, fused_halves
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: transformers' name of each multiplier and llama.cpp's key.
 MULTIPLIERS = {

@@ -12,7 +12,7 @@ from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.parts.experts import fused_halves
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
-from converter.metadata import KeyValue, array, boolean
+from converter.gguf.key_values import KeyValue, array, boolean
 
 
 class GraniteHybrid(GraniteMoeShared):

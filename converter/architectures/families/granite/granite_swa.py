@@ -17,7 +17,7 @@ from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 
 class GraniteSWA(Granite):

@@ -10,7 +10,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class InternLM3(InternLM2):

@@ -13,7 +13,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
 from converter.architectures.target import Piece, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 #: llama.cpp has no field for queries' and keys' norm: it has it, but for as many experts as Maverick's.
 EXPERTS_WITHOUT_NORMS = 128

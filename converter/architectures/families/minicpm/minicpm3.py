@@ -14,7 +14,7 @@ from converter.architectures.parts.longrope import LongRope, rope_parameters, wi
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 #: What llama.cpp has built in.
 MULTIPLIERS = {"scale_emb": 12, "scale_depth": 1.4, "dim_model_base": 256}

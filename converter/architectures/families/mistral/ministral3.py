@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from converter.architectures.families.mistral.mistral import Mistral
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 
 class Ministral3(Mistral):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from converter.architectures.families.mistral.mistral import Mistral
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Mixtral(Mistral):

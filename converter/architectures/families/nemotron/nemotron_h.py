@@ -13,7 +13,7 @@ from converter.architectures.parts.experts import expert_counts, expert_key_valu
 from converter.architectures.target import Piece, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: Letters of ``hybrid_override_pattern`` and the words of other releases.
 KINDS = {

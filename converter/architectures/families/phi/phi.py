@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Phi(LayerNormDecoder):

@@ -9,7 +9,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.longrope import LongRope, without_scaling
 from converter.architectures.parts.rope import Rope, rotated_elements
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Phi3(Llama):

@@ -12,7 +12,7 @@ from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 
 class GatedDeltaNets(Qwen2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from converter.architectures.parts.decoder import Llama
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Qwen2(Llama):

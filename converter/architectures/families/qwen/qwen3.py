@@ -9,7 +9,7 @@ from typing import ClassVar
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.parts.logit_score import LogitScore, answer_rows, find_logit_score
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 #: The archs for which llama.cpp has a classifier of answers.
 RANKING = ("qwen3", "qwen3vl")

@@ -13,7 +13,7 @@ from converter.architectures.families.vision.vision_language import VisionLangua
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, row_run
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array
+from converter.gguf.key_values import KeyValue, array
 
 #: What config.json leaves out of both.
 DEFAULTS: Mapping[str, Any] = {

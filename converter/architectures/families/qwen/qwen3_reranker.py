@@ -10,7 +10,7 @@ from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.parts.logit_score import ANSWERS, answer_rows
 from converter.architectures.parts.pooling import rank_key_values
 from converter.architectures.target import TargetTensor
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Qwen3Reranker(Qwen3):

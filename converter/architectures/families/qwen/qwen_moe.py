@@ -10,7 +10,7 @@ from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 class Qwen2Moe(Qwen2):

@@ -21,7 +21,7 @@ from converter.architectures.parts.rope import Rope
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array, uint32
 
 
 class ThreePositions(VisionLanguage):

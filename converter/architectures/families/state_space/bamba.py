@@ -10,7 +10,7 @@ from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
 
 
 class Bamba(GraniteHybrid):

@@ -11,7 +11,7 @@ from converter.architectures.families.state_space.mamba import Mamba
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, array, float32, uint32
+from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 
 class Jamba(Mamba):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.family import Family
 from converter.architectures.target import Operation, Piece, TargetTensor
-from converter.metadata import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 #: No config names a length; llama.cpp's own converter writes this one.
 CONTEXT_LENGTH = 2**20

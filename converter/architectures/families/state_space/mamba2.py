@@ -12,7 +12,7 @@ from converter.architectures.family import Family
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Operation, Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.metadata import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gguf
 import numpy as np
 
-from converter.metadata import KeyValue
-
-if TYPE_CHECKING:
-    from converter.architectures.target import TargetTensor
+from converter.gguf.key_values import KeyValue
 
 
 def general_key_values(
-    directory: Path, name: str, arch: str, targets: Sequence[TargetTensor], file_type: gguf.LlamaFileType
+    directory: Path, name: str, arch: str, shapes: Mapping[str, tuple[int, ...]], file_type: gguf.LlamaFileType
 ) -> list[KeyValue]:
     """The general section of the header, as llama.cpp's own converter words it.
 
@@ -30,12 +27,12 @@ def general_key_values(
         directory: the checkpoint.
         name: what it is called; its directory's name may be a digest.
         arch: llama.cpp's architecture.
-        targets: all tensors, counted for the size label.
+        shapes: of all tensors by name, counted for the size label.
         file_type: ``general.file_type``.
     """
     writer = gguf.GGUFWriter(path=None, arch=arch)
-    for target in targets:
-        writer.add_tensor_info(target.name, target.shape, np.dtype(np.float32), 4 * target.elements)
+    for tensor, shape in shapes.items():
+        writer.add_tensor_info(tensor, shape, np.dtype(np.float32), 4 * math.prod(shape))
     total, shared, expert, expert_count = writer.get_total_parameter_count()
     try:
         with named(directory, name) as path:

@@ -13,10 +13,10 @@ from gguf_splitter import rewrite
 
 from converter import convert
 from converter.checkpoints.gguf import open_gguf_checkpoint
-from converter.checkpoints.gguf_header import read_gguf_header
-from converter.checkpoints.gguf_parts import find_gguf
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
+from converter.gguf.parts import find_gguf
+from converter.gguf.reader import read_gguf_header
+from converter.sources.source_file import SourceFile
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
 
@@ -159,9 +159,9 @@ def test_headers_are_read_in_runs(whole: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(SourceFile, "read_bytes", recorded)
     for window in (1, 7, 4096):
         reads.clear()
-        monkeypatch.setattr("converter.checkpoints.gguf_header.WINDOW", window)
+        monkeypatch.setattr("converter.gguf.reader.WINDOW", window)
         assert read_gguf_header(whole) == expected
         assert max(reads) < expected.data_start + window
-    monkeypatch.setattr("converter.checkpoints.gguf_header.MAX_HEADER", 2000)
+    monkeypatch.setattr("converter.gguf.reader.MAX_HEADER", 2000)
     with pytest.raises(CheckpointError, match="a header of more than 2000 bytes at byte"):
         read_gguf_header(whole)

@@ -8,14 +8,14 @@ the model's key-values. Source: ``llama_split_path`` and the model loader of lla
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from converter.checkpoints.gguf_header import GgufHeader, is_gguf, read_gguf_header
-from converter.checkpoints.source_file import SourceFile, quoted, unreadable
 from converter.errors import CheckpointError
+from converter.gguf.reader import GgufHeader, is_gguf, read_gguf_header
+from converter.sources.source_file import SourceFile, quoted, unreadable
 
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 SPLIT_KEYS = (NUMBER, COUNT, TENSORS)
@@ -44,6 +44,29 @@ class Part:
 def part_name(stem: str, number: int, count: int) -> str:
     """The name by which llama.cpp finds part ``number``, counted from 1, of ``count``."""
     return f"{stem}-{number:05}-of-{count:05}.gguf"
+
+
+def parts_of(sizes: Sequence[int], max_size: int | None, max_tensors: int | None) -> list[int]:
+    """The number of the part that each tensor goes to, as ``llama-gguf-split`` fills them, in the order of the tensors.
+
+    By size, a tensor that would make the padded tensors of a part exceed the limit begins the next part; by number,
+    every so many tensors do. Source: ``tools/gguf-split/gguf-split.cpp`` of llama.cpp.
+
+    Args:
+        sizes: of the tensors, padded, in bytes.
+        max_size: bytes of a part at most, if it has more than one tensor.
+        max_tensors: tensors of a part at most.
+    """
+    if max_tensors:
+        return [number // max_tensors for number in range(len(sizes))]
+    parts: list[int] = []
+    part = filled = 0
+    for size in sizes:
+        if max_size and filled and filled + size > max_size:
+            part, filled = part + 1, 0
+        filled += size
+        parts.append(part)
+    return parts
 
 
 def find_gguf(source: Path, elsewhere: Mapping[str, SourceFile] = MappingProxyType({})) -> Path | None:

@@ -15,10 +15,8 @@ from pathlib import Path
 import numpy as np
 from gguf import GGUFValueType
 
-from converter.checkpoints.gguf_header import TensorInfo
-from converter.metadata import KeyValue, string
-from converter.plan import PlannedTensor
-from converter.quants import QUANT_TYPES
+from converter.gguf.key_values import KeyValue, string
+from converter.gguf.reader import TensorInfo
 
 VERSION = 3
 
@@ -44,25 +42,20 @@ def aligned(nbytes: int, alignment: int = ALIGNMENT) -> int:
     return math.ceil(nbytes / alignment) * alignment
 
 
-def write_header(path: Path, arch: str | None, metadata: Iterable[KeyValue], tensors: Iterable[PlannedTensor]) -> int:
+def write_header(path: Path, arch: str | None, metadata: Iterable[KeyValue], infos: Sequence[TensorInfo]) -> int:
     """Write everything that comes before the tensors' data, replacing the file.
 
     Args:
         path: the file, created or truncated.
         arch: ``general.architecture``; None leaves it out, as in all parts of a model but the first.
         metadata: all other key-values, in order; of a key given twice the last value counts.
-        tensors: those of this file, in order.
+        infos: of this file's tensors, in order.
 
     Returns:
         Position of the data section, in bytes.
     """
     first = [] if arch is None else [string("general.architecture", arch)]
     pairs = {pair.key: pair for pair in (*first, *metadata)}
-    infos, offset = [], 0
-    for planned in tensors:
-        target = planned.target
-        infos.append(TensorInfo(target.name, target.shape, QUANT_TYPES[planned.type].ggml_type, offset))
-        offset = aligned(offset + planned.nbytes)
     head = pack_header([pack_pair(pair) for pair in pairs.values()], infos)
     path.write_bytes(head)
     return len(head)

@@ -9,9 +9,10 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
 from converter.architectures import Piece, TargetTensor
-from converter.checkpoints.gguf_header import read_gguf_header
-from converter.formats.gguf_header import write_header
-from converter.metadata import KeyValue
+from converter.formats.gguf_layout import tensor_infos
+from converter.gguf.key_values import KeyValue
+from converter.gguf.reader import read_gguf_header
+from converter.gguf.writer import write_header
 from converter.plan import lay_out
 from converter.quants import QUANT_TYPES
 
@@ -47,7 +48,7 @@ def test_bytes(tmp_path: Path, arch: str | None) -> None:
     shapes = {"a": (5,), "b.weight": (3, 64), "c.weight": (2, 3, 256), "d": (2, 1, 4, 32)}
     types = ["f32", "q4_0", "q6_k", "bf16"]
     plan = lay_out(PAIRS, [TargetTensor(name, shape, (Piece(name),)) for name, shape in shapes.items()], types)
-    start = write_header(tmp_path / "ours", arch, plan.metadata, plan.tensors)
+    start = write_header(tmp_path / "ours", arch, plan.metadata, tensor_infos(plan.tensors))
     writer = GGUFWriter(tmp_path / "theirs", arch or "")
     if arch is None:
         writer.kv_data[0].clear()
@@ -73,7 +74,7 @@ def test_an_empty_list_and_a_key_given_twice(tmp_path: Path) -> None:
     empty = KeyValue("empty", [], GGUFValueType.ARRAY, GGUFValueType.INT32)
     twice = [KeyValue("twice", number, GGUFValueType.UINT32) for number in (1, 2)]
     plan = lay_out([twice[0], empty, twice[1]], [TargetTensor("a", (4,), (Piece("a"),))], ["f32"])
-    start = write_header(tmp_path / "file", "llama", plan.metadata, plan.tensors)
+    start = write_header(tmp_path / "file", "llama", plan.metadata, tensor_infos(plan.tensors))
     with (tmp_path / "file").open("ab") as file:
         file.write(bytes(16))
     assert [(pair.key, pair.value) for pair in read_gguf_header(tmp_path / "file").metadata] == [

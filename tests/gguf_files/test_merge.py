@@ -13,9 +13,9 @@ from gguf import GGUFReader, GGUFValueType
 from gguf_splitter import rewrite
 
 from converter import convert as run
-from converter.merging import merge
+from converter.gguf.merge import merge
 
-SAMPLE = Path(__file__).parent / "fixtures" / "sample"
+SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 
 from gguf import GGUFValueType
 
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError
-from converter.metadata import KeyValue
+from converter.gguf.key_values import KeyValue
+from converter.sources.source_file import SourceFile
 
 VERSIONS = (2, 3)
 MAX_DIMENSIONS = 4

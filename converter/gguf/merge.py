@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from converter.checkpoints.gguf_header import PAIRS_START, TensorInfo, read_gguf_header
-from converter.checkpoints.gguf_parts import SPLIT_KEYS, Part, open_parts
-from converter.checkpoints.source_file import SourceFile
 from converter.errors import CheckpointError, OutputError, UsageError
-from converter.formats.gguf_header import aligned, pack_header
+from converter.gguf.parts import SPLIT_KEYS, Part, open_parts
+from converter.gguf.reader import PAIRS_START, TensorInfo, read_gguf_header
+from converter.gguf.writer import aligned, pack_header
+from converter.sources.source_file import SourceFile
 
 #: Bytes copied at a time. They stay in the cache between reading and writing, which is faster than copying in the
 #: kernel where the file system cannot share blocks.
