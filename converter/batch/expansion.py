@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from converter.batch.schema import Batch, FurtherJob, JobChoices, Model, NamedMethod
+from converter.config.sections import nearest
 from converter.errors import ConversionError, UsageError
 from converter.request import Request
-from converter.sections import nearest
 
 #: What a template of output names may say in braces.
 FIELDS = ("model", "method", "format", "suffix")

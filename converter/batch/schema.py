@@ -7,8 +7,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from converter.config import Choices, ModelKwargs
-from converter.sections import Section, read_section
+from converter.config.schema import Choices, ModelKwargs
+from converter.config.sections import Section, read_section
 
 
 class JobChoices(Choices):

@@ -56,7 +56,7 @@ SWITCHES = ("stream", "modelfile", "allow_requantize", "trust_remote_code", "ove
 
 def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
     """Arguments of ``converter.convert`` from the command line, the configuration behind it; and ``verbose``."""
-    from converter.config import Recipe, read_configuration, read_recipe
+    from converter.config.schema import Recipe, read_configuration, read_recipe
 
     settings = {name: options[name] for name in (*FILE_FIRST, *SWITCHES, "threads", "dry_run")}
     verbose, recipe = options["verbose"], Recipe()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from converter.config.sections import Section, read_section
 from converter.errors import UsageError
 from converter.outputs import parse_size
-from converter.sections import Section, read_section
 
 if TYPE_CHECKING:
     from converter.recipes import Overrides
