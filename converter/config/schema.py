@@ -1,148 +1,120 @@
-"""A conversion as YAML."""
+"""A conversion as YAML: sections made of the declared options."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, create_model
 
 from converter.config.sections import Section, read_section
 from converter.errors import UsageError
-from converter.outputs import parse_size
+from converter.option import Declared, Kind, declared
+from converter.request import Request
+
+#: Every option that a file can give, by its key.
+KEYS: Mapping[str, Declared] = {found.key: found for found in declared(Request) if found.key is not None}
+#: What YAML holds for values of each kind.
+_ANNOTATIONS: Mapping[Kind, Any] = {
+    Kind.TEXT: str,
+    Kind.FLAG: bool,
+    Kind.COUNT: PositiveInt,
+    Kind.SIZE: int | str,
+    Kind.TEXTS: list[str],
+    Kind.ASSIGNMENTS: dict[str, str],
+    Kind.NUMBERS: list[int],
+}
+#: How a value of YAML becomes a field's.
+_READ: Mapping[Kind, Any] = {Kind.TEXTS: tuple, Kind.NUMBERS: tuple, Kind.ASSIGNMENTS: lambda pairs: (*pairs.items(),)}
+
+
+def section(name: str, keys: Mapping[str, Declared]) -> type[Section]:
+    """A section that takes these keys; those with a dot lie in sections of their own.
+
+    Args:
+        name: of the class.
+        keys: options by their keys.
+    """
+    inner: dict[str, dict[str, Declared]] = {}
+    for key, found in keys.items():
+        first, _, rest = key.partition(".")
+        inner.setdefault(first, {})[rest] = found
+    fields: dict[str, Any] = {}
+    for first, within in inner.items():
+        if "" in within:
+            fields[first] = _field(within[""])
+        else:
+            kind = section(first, within)
+            needed = any(found.required for found in within.values())
+            fields[first] = (kind, ...) if needed else (kind, Field(default_factory=kind))
+    made: type[Section] = create_model(name, __base__=Section, **fields)
+    return made
+
+
+def _field(found: Declared) -> tuple[Any, Any]:
+    """An option's annotation and default; where nothing is said, the dataclass decides."""
+    kind = Literal[found.option.choices] if found.option.choices else _ANNOTATIONS[found.option.kind]
+    if found.required:
+        return kind, ...
+    return (Optional[kind] if found.default is None else kind), found.default  # noqa: UP045 (made at run time)
+
+
+def values_of(said: Mapping[str, Any], keys: Mapping[str, Declared]) -> dict[str, Any]:
+    """Values of fields by their names, of all that a file says.
+
+    Args:
+        said: the file's mapping or a part of it, checked.
+        keys: options by their keys; what else is said counts for nothing here.
+
+    Raises:
+        UsageError: a size that is none.
+    """
+    return {keys[key].name: _value(keys[key], value) for key, value in _flat(said, keys) if key in keys}
+
+
+def _flat(said: Mapping[str, Any], keys: Iterable[str], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with their values."""
+    for name, value in said.items():
+        key = f"{above}{name}"
+        if isinstance(value, Mapping) and key not in keys:
+            yield from _flat(value, keys, f"{key}.")
+        else:
+            yield key, value
+
+
+def _value(found: Declared, value: Any) -> Any:
+    if found.option.kind is Kind.SIZE and value is not None:
+        from converter.outputs import parse_size
+
+        return parse_size(value)
+    read = _READ.get(found.option.kind)
+    return value if read is None else read(value)
+
 
 if TYPE_CHECKING:
-    from converter.recipes import Overrides
+    _Keys = Section
+else:
+    _Keys = section("Keys", KEYS)
 
 
-class ModelKwargs(Section):
-    """How the source's weights are read."""
-
-    torch_dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    trust_remote_code: bool = False
-
-
-class ModelSection(Section):
-    """Which model."""
-
-    model_name: str
-    tokenizer_name: str | None = None
-    model_kwargs: ModelKwargs = Field(default_factory=ModelKwargs)
-
-
-class Recipe(Section):
-    """What to decide instead of the method, tensor by tensor; the fields of ``converter.recipes.Overrides``."""
-
-    tensor_types: dict[str, str] = Field(default_factory=dict)
-    output_type: str | None = None
-    embedding_type: str | None = None
-    leave_output: bool = False
-    pure: bool = False
-    include_weights: list[str] = Field(default_factory=list)
-    exclude_weights: list[str] = Field(default_factory=list)
-    override_kv: list[str] = Field(default_factory=list)
-    prune_layers: list[int] = Field(default_factory=list)
-
-    def overrides(self, options: Mapping[str, Any]) -> Overrides:
-        """This recipe with the command line's options before it.
-
-        Raises:
-            UsageError: a type, an expression or a value that is none.
-        """
-        from converter.recipes import Overrides
-
-        typed = [_assignment(text) for text in options["tensor_type"]]
-        layers = _numbers(options["prune_layers"]) if options["prune_layers"] else self.prune_layers
-        return Overrides(
-            tensor_types=(*typed, *self.tensor_types.items()),
-            output_type=options["output_type"] or self.output_type,
-            embedding_type=options["embedding_type"] or self.embedding_type,
-            leave_output=options["leave_output"] or self.leave_output,
-            pure=options["pure"] or self.pure,
-            include_weights=options["include_weights"] or tuple(self.include_weights),
-            exclude_weights=options["exclude_weights"] or tuple(self.exclude_weights),
-            override_kv=(*self.override_kv, *options["override_kv"]),
-            prune_layers=tuple(layers),
-        )
-
-
-def _assignment(text: str) -> tuple[str, str]:
-    pattern, equals, name = text.rpartition("=")
-    if not (pattern and equals and name):
-        raise UsageError(f"--tensor-type {text!r} is not REGEX=TYPE")
-    return pattern, name
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--prune-layers {text!r} is not a list of block numbers such as 3,4,5") from None
-
-
-class Choices(Section):
-    """What may be said of any conversion; the fields of :class:`converter.request.Request` of the same names."""
-
-    output_format: Literal["gguf", "safetensors", "pytorch"] = "gguf"
-    adapters: list[str] = Field(default_factory=list)
-    pre: str | None = None
-    imatrix: list[str] = Field(default_factory=list)
-    calibrate: list[str] = Field(default_factory=list)
-    recipe: Recipe = Field(default_factory=Recipe)
-    allow_requantize: bool = False
-    split_max_size: int | str | None = None
-    split_max_tensors: PositiveInt | None = None
-    modelfile: bool = False
-    push_to_hub: str | None = None
-    verify: Literal["none", "load", "full"] = "load"
-    batch_size: PositiveInt = 1
-    stream: bool = False
-    overwrite: bool = False
-    force: bool = False
-
-    @property
-    def split_bytes(self) -> int | None:
-        """``split_max_size`` as a number; UsageError where it is no size."""
-        return None if self.split_max_size is None else parse_size(self.split_max_size)
-
-
-class Configuration(Choices):
+class Configuration(_Keys):
     """A conversion as a file.
 
     Attributes:
-        model: which model, and how to read it.
-        method: a name of ``convert methods``.
-        output_path: the file or directory to write.
-        catalogue: the SQLite file where the result is recorded.
         verbose: print every tensor, and tracebacks.
     """
 
-    model: ModelSection
-    method: str
-    output_path: str | None = None
-    catalogue: str | None = None
     verbose: bool = False
 
-    def choices(self) -> dict[str, Any]:
-        """Arguments of ``converter.convert`` by name, but for the recipe and the model's ``model_kwargs``.
 
-        Raises:
-            UsageError: ``split_max_size`` is no size.
-        """
-        said = self.model_dump(exclude={"model", "output_path", "recipe", "batch_size", "verbose"})
-        return {
-            **said,
-            "model": self.model.model_name,
-            "tokenizer": self.model.tokenizer_name,
-            "output": self.output_path,
-            "split_max_size": self.split_bytes,
-            "trust_remote_code": self.model.model_kwargs.trust_remote_code,
-        }
+RECIPE = {key.removeprefix("recipe."): found for key, found in KEYS.items() if key.startswith("recipe.")}
+#: What to decide instead of the method, tensor by tensor.
+Recipe = section("Recipe", RECIPE)
 
 
-def read_configuration(path: Path) -> Configuration:
-    """Read and check a configuration file.
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Values of fields by their names, and ``verbose``, of all that a configuration file says.
 
     Raises:
         UsageError: the file is missing or no YAML mapping; a key or a value is unknown (with the nearest valid one),
@@ -150,14 +122,15 @@ def read_configuration(path: Path) -> Configuration:
     """
     from converter.formats import find_format, find_method
 
-    configuration = read_section(path, Configuration, "model and method")
+    said = read_section(path, Configuration, "model and method").model_dump(exclude_unset=True)
+    values = values_of(said, KEYS)
     try:
-        find_method(find_format(configuration.output_format), configuration.method)
+        find_method(find_format(values.get("output_format", "gguf")), values["method"])
     except UsageError as error:
         raise UsageError(f"{path}: method: {error}") from None
-    return configuration
+    return {**values, "verbose": said.get("verbose", False)}
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read and check a recipe; UsageError as :func:`read_configuration`."""
-    return read_section(path, Recipe, "keys of a recipe")
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Values of the fields of ``Overrides`` that a recipe gives; UsageError as :func:`read_configuration`."""
+    return values_of(read_section(path, Recipe, "keys of a recipe").model_dump(exclude_unset=True), RECIPE)
