@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 import string
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from converter.batch.schema import Batch, FurtherJob, JobChoices, Model, NamedMethod
+from converter.batch.schema import JOB_KEYS, OUTPUT, Batch, FurtherJob, Model, NamedMethod
+from converter.config.schema import values_of
 from converter.errors import ConversionError, UsageError
+from converter.option import Decides, arguments_of, nearest
 from converter.request import Request
-from converter.sections import nearest
 
 #: What a template of output names may say in braces.
 FIELDS = ("model", "method", "format", "suffix")
 #: A model that is not on this machine: an id of the Hub, with a file or a revision, or a URL.
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://.+|\w[\w.-]*/\w[\w.-]*(/[\w.-]+\.gguf)?(@[\w./-]+)?", re.ASCII)
-#: Choices that name files or directories which must be there.
-_PATHS = ("imatrix", "calibrate", "adapters")
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,8 @@ def _job(
     said: dict[str, Any] = {}
     for layer in layers:
         said = _complete(said, layer.model_dump(exclude_unset=True, exclude=names))
-    choices = JobChoices.model_validate(said)
     try:
-        request, output = _request(choices, model.model_name, method.method, name, called, batch)
+        request, output = _request(said, model.model_name, method.method, name, called, batch)
     except ConversionError as error:
         raise UsageError(f"{place}: {error}") from None
     return Job(output, place, name, called, request)
@@ -142,33 +139,26 @@ def _complete(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 
 def _request(
-    choices: JobChoices, model: str, method: str, model_label: str, method_label: str, batch: Batch
+    said: Mapping[str, Any], model: str, method: str, model_label: str, method_label: str, batch: Batch
 ) -> tuple[Request, str]:
     from converter.formats import find_format, find_method
 
-    container = find_format(choices.output_format)
+    choices = values_of(said, JOB_KEYS)
+    container = find_format(choices.get("output_format", Request.output_format))
     find_method(container, method)
-    fields = {"model": model_label, "method": method_label, "format": choices.output_format, "suffix": container.suffix}
-    output = fill(choices.output, fields)
+    fields = {"model": model_label, "method": method_label, "format": container.name, "suffix": container.suffix}
+    output = fill(choices.pop("output", OUTPUT.default), fields)
     directory = Path(batch.output_directory)
     _check_inputs(choices, model)
-    said = choices.model_dump(
-        include={*_PATHS, "output_format", "pre", "allow_requantize", "verify", "batch_size", "stream", "modelfile",
-                 "split_max_tensors", "overwrite", "force"}
-    )  # fmt: skip
-    request = Request(
-        model=model,
-        method=method,
-        output=output if "://" in output else directory / output,
-        tokenizer=choices.tokenizer_name,
-        overrides=choices.recipe.overrides(defaultdict(tuple)),
-        catalogue=batch.catalogue or directory / "catalogue.sqlite",
-        split_max_size=choices.split_bytes,
-        push_to_hub=fill(choices.push_to_hub, fields) if choices.push_to_hub else None,
-        **choices.model_kwargs.model_dump(),
-        **said,
-    )
-    return request, output
+    if choices.get("push_to_hub"):
+        choices["push_to_hub"] = fill(choices["push_to_hub"], fields)
+    named = {
+        "model": model,
+        "method": method,
+        "output": output if "://" in output else directory / output,
+        "catalogue": batch.catalogue or directory / "catalogue.sqlite",
+    }
+    return Request(**arguments_of(Request, {**choices, **named})), output
 
 
 def fill(template: str, fields: Mapping[str, str]) -> str:
@@ -187,14 +177,16 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     return template.format(**fields)
 
 
-def _check_inputs(choices: JobChoices, model: str) -> None:
+def _check_inputs(choices: Mapping[str, Any], model: str) -> None:
     """Refuse what should be on this machine and is not."""
-    named = [("model", model), ("tokenizer_name", choices.tokenizer_name)]
-    named += [(name, path) for name in _PATHS for path in getattr(choices, name)]
-    for name, path in named:
-        elsewhere = name not in ("imatrix", "calibrate") and path is not None and _ELSEWHERE.fullmatch(path)
-        if path is not None and not elsewhere and not Path(path).exists():
-            raise UsageError(f"{name}: {path}: no such file or directory")
+    named = [("model", model)]
+    for key, found in JOB_KEYS.items():
+        if found.option.decides is Decides.CONTENT and (value := choices.get(found.name)):
+            named += [(key, path) for path in ([value] if isinstance(value, str) else value)]
+    for key, path in named:
+        elsewhere = key not in ("imatrix", "calibrate") and _ELSEWHERE.fullmatch(path)
+        if not elsewhere and not Path(path).exists():
+            raise UsageError(f"{key}: {path}: no such file or directory")
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

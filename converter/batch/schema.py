@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BeforeValidator, Field
 
-from converter.config import Choices, ModelKwargs
-from converter.sections import Section, read_section
+from converter.config.schema import KEYS, section
+from converter.config.sections import Section, read_section
+from converter.option import Declared, Option
+
+#: Prefix of keys that lie in the model's section of a single conversion's file.
+_OF_MODEL = "model."
+_PER_JOB = {key: found for key, found in KEYS.items() if found.option.per_job}
+#: The output's name in a batch: below ``output_directory``, or a URL, with fields in braces: ``{model}``,
+#: ``{method}``, ``{format}``, ``{suffix}`` (``.gguf``, ``-safetensors`` or ``-pytorch``).
+OUTPUT = Declared("output", Option("The output's name."), "{model}-{method}{suffix}", required=False)
+#: What may be said of a job, by its key.
+JOB_KEYS = {
+    **{key: found for key, found in _PER_JOB.items() if not key.startswith(_OF_MODEL)},
+    "output": OUTPUT,
+    **{key.removeprefix(_OF_MODEL): found for key, found in _PER_JOB.items() if key.startswith(_OF_MODEL)},
+}
+if TYPE_CHECKING:
+    _Keys = Section
+else:
+    _Keys = section("Keys", JOB_KEYS)
 
 
-class JobChoices(Choices):
+class JobChoices(_Keys):
     """What may be said for all jobs, for a model, for a method or for one job; the later of these counts.
 
     Mappings (``model_kwargs``, ``recipe``) are completed key by key, everything else is replaced.
-
-    Attributes:
-        output: name of the output, below ``output_directory``, or a URL; fields in braces: ``{model}``, ``{method}``,
-            ``{format}``, ``{suffix}`` (``.gguf``, ``-safetensors`` or ``-pytorch``).
-        tokenizer_name: where the tokenizer's files are, if not with the model.
-        model_kwargs: how the source's weights are read.
     """
-
-    output: str = "{model}-{method}{suffix}"
-    tokenizer_name: str | None = None
-    model_kwargs: ModelKwargs = Field(default_factory=ModelKwargs)
 
 
 class Model(JobChoices):

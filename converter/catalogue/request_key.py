@@ -11,23 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from converter.catalogue.digests import input_files
+from converter.option import UNSAID, Decides, decisions
+from converter.request import VERIFY_LEVELS, Request
 
-#: Choices that name files, whose content counts and not their place.
-FILES = ("tokenizer", "imatrix", "calibrate", "adapters")
-#: Choices that change how the work is done and not what comes out; ``verify`` is compared by strength.
-WITHOUT_EFFECT = frozenset(
-    {
-        *("model", "method", "output", "output_format", "verify"),  # fields of the key themselves
-        *("threads", "dry_run", "overwrite", "batch_size", "progress", "trust_remote_code", "stream"),
-        *("push_to_hub", "modelfile", "catalogue", "force"),
-    }
-)
 #: Packages whose version decides the output's bytes.
 PACKAGES = ("converter", "gguf", "llama-cpp-python")
 #: Packages that a full verification and the formats besides GGUF use.
 REFERENCES = ("torch", "transformers")
 #: How much each level of verification proves.
-STRENGTH = {"none": 0, "load": 1, "full": 2}
+STRENGTH = {level: strength for strength, level in enumerate(VERIFY_LEVELS)}
 
 
 @dataclass(frozen=True)
@@ -85,18 +77,17 @@ def key_of(choices: Mapping[str, Any], source: Source, output: Path) -> RequestK
         source: where the weights come from.
         output: the file or directory to write.
     """
-    files = {}
-    for name in FILES:
-        given = choices.get(name) or ()
-        paths = [given] if isinstance(given, str | Path) else given
-        if paths:
+    files: dict[str, tuple[Path, ...]] = {}
+    recipe: dict[str, Any] = {"name": source.name}
+    for name, (decides, default) in decisions(Request).items():
+        value: Any = choices.get(name)
+        if value in UNSAID or value == default:
+            continue
+        if decides is Decides.CONTENT:
+            paths = [value] if isinstance(value, str | Path) else value
             files[name] = tuple(file for path in paths for file in input_files(Path(path)))
-    recipe = {"name": source.name}
-    for name, value in choices.items():
-        if name not in WITHOUT_EFFECT and name not in FILES and value not in (None, False, "auto", (), []):
+        elif decides is Decides.BYTES:
             recipe[name] = _plain(value)
-    if not recipe.get("overrides"):
-        recipe.pop("overrides", None)
     return RequestKey(
         source=source,
         output=output.absolute(),

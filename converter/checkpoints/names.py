@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from converter.checkpoints.safetensors import SafetensorsTensor
@@ -132,8 +133,12 @@ def without_wrappers(tensors: Tensors) -> dict[str, SafetensorsTensor]:
     while prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), ""):
         if not tensors:
             break
-        tensors = _renamed(tensors, lambda name, begin=prefix: name.removeprefix(begin))
+        tensors = _renamed(tensors, partial(_without_prefix, prefix))
     return dict(tensors)
+
+
+def _without_prefix(prefix: str, name: str) -> str:
+    return name.removeprefix(prefix)
 
 
 def _renamed(tensors: Tensors, rename: Callable[[str], str]) -> dict[str, SafetensorsTensor]:

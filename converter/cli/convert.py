@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from converter.errors import UsageError
 from converter.outputs import size
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ def run(**options: Any) -> None:
     configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
     bar = Bar(hidden=quiet or as_json)
     with contextlib.closing(bar):
-        settings, verbose = merge(options)
+        settings, verbose = settings_of(options)
         configure_logs(json=as_json, verbose=verbose, quiet=quiet)
         if as_json:
-            asked = {name: str(settings[name]) for name in ("model", "method", "output")}
+            asked = {name: str(settings.get(name)) for name in ("model", "method", "output")}
             event("started", f"{settings['method']} of {settings['model']}", **asked)
         from converter.pipeline import convert
 
@@ -40,45 +40,24 @@ def run(**options: Any) -> None:
         for warning in result.warnings:
             click.echo(f"convert: warning: {warning}", err=True)
     if not quiet:
-        if settings["dry_run"] or verbose:
+        if options["dry_run"] or verbose:
             print_tensors(result)
-        print_summary(result, dry_run=settings["dry_run"])
+        print_summary(result, dry_run=options["dry_run"])
 
 
-#: Options that are arguments of ``converter.convert`` as they are, and may be left to the configuration file.
-FILE_FIRST = (
-    "model", "method", "output", "output_format", "tokenizer", "adapters", "pre", "imatrix", "calibrate", "verify",
-    "split_max_size", "split_max_tensors", "push_to_hub", "catalogue",
-)  # fmt: skip
-#: Switches: on where either says so.
-SWITCHES = ("stream", "modelfile", "allow_requantize", "trust_remote_code", "overwrite", "force")
-
-
-def merge(options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+def settings_of(options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     """Arguments of ``converter.convert`` from the command line, the configuration behind it; and ``verbose``."""
-    from converter.config import Recipe, read_configuration, read_recipe
+    from converter.config.merging import merge
 
-    settings = {name: options[name] for name in (*FILE_FIRST, *SWITCHES, "threads", "dry_run")}
-    verbose, recipe = options["verbose"], Recipe()
+    file: dict[str, Any] = {}
     if options["config"] is not None:
+        from converter.config.schema import read_configuration
+
         file = read_configuration(Path(options["config"]))
-        verbose = verbose or file.verbose
-        behind = file.choices()
-        settings |= {name: behind[name] for name in FILE_FIRST if settings[name] in (None, ())}
-        settings |= {name: settings[name] or behind[name] for name in SWITCHES}
-        recipe = file.recipe
-        settings |= {"torch_dtype": file.model.model_kwargs.torch_dtype, "batch_size": file.batch_size}
-    for name in ("model", "method"):
-        if settings[name] is None:
-            raise UsageError(f"--{name} is missing; convert --help shows an example")
-    settings["output_format"] = settings["output_format"] or "gguf"
-    settings["verify"] = settings["verify"] or "load"
+    settings = merge(options, file, None if options["recipe"] is None else Path(options["recipe"]))
     if options["no_catalogue"]:
         settings["catalogue"] = ""
-    if options["recipe"] is not None:
-        recipe = read_recipe(Path(options["recipe"]))
-    settings["overrides"] = recipe.overrides(options)
-    return settings, verbose
+    return settings, options["verbose"] or file.get("verbose", False)
 
 
 #: Unit of each stage that is measured.

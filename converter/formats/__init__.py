@@ -6,23 +6,22 @@ import importlib
 from typing import TYPE_CHECKING
 
 from converter.errors import UsageError
+from converter.request import FORMATS
 
 if TYPE_CHECKING:
     from converter.formats.layout import Format
 
-#: Name of each format, and where its class is.
-FORMATS = {
-    "gguf": "converter.formats.gguf:Gguf",
-    "safetensors": "converter.formats.safetensors:Safetensors",
-    "pytorch": "converter.formats.pytorch:PyTorch",
-}
+__all__ = ["FORMATS", "find_format", "find_method"]
 
 
 def find_format(name: str) -> Format:
-    """The format of that name, a key of ``FORMATS``."""
-    module, _, attribute = FORMATS[name].partition(":")
-    found: Format = getattr(importlib.import_module(module), attribute)()
-    return found
+    """The format of that name, one of ``FORMATS``: the one that the module of its name defines."""
+    from converter.formats.layout import Format
+
+    for kind in vars(importlib.import_module(f"{__name__}.{name}")).values():
+        if isinstance(kind, type) and issubclass(kind, Format) and getattr(kind, "name", "") == name:
+            return kind()
+    raise LookupError(f"the module of the format {name} defines none of that name")
 
 
 def find_method(container: Format, name: str) -> str:

@@ -24,7 +24,6 @@ from converter.formats.safetensors_layout import MAX_SHARD, SafetensorsLayout, s
 from converter.formats.safetensors_modules import LinearModules, linear_modules
 from converter.formats.safetensors_scheme import PLAIN, TORCH_DTYPES, Scheme
 from converter.plan import Plan, PlannedTensor
-from converter.recipes.overrides import Overrides
 from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
@@ -139,16 +138,8 @@ class Safetensors(Format):
 
 def check_choices(request: Request) -> None:
     """Refuse what has a meaning for GGUF only."""
-    for option, given in (
-        ("--imatrix", request.imatrix),
-        ("--calibrate", request.calibrate),
-        ("--pre", request.pre),
-        ("--split-max-tensors", request.split_max_tensors),
-        ("--modelfile", request.modelfile),
-        ("a type, a key-value or a block chosen by hand", request.overrides != Overrides()),
-    ):
-        if given:
-            raise UsageError(f"{option} has no meaning for --format {request.output_format}; leave it out")
+    for named in request.without_meaning():
+        raise UsageError(f"{named} has no meaning for --format {request.output_format}; leave it out")
 
 
 def check_package(scheme: Scheme, method: str, verify: str) -> None:

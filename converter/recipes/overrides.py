@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from gguf import GGUFValueType
-
 from converter.errors import UsageError
-from converter.gguf.key_values import KeyValue
-from converter.quants import QUANT_TYPES
+from converter.option import Kind, option
 
 if TYPE_CHECKING:
     from converter.architectures.target import TargetTensor
+    from converter.gguf.key_values import KeyValue
 
 _BLOCK = re.compile(r"blk\.(\d+)\.")
 
 #: Types of ``override_kv``, as llama-quantize names them: GGUF's type, and how the text is read.
-_KINDS: dict[str, tuple[GGUFValueType, Callable[[str], Any]]] = {
-    "int": (GGUFValueType.UINT32, int),
-    "float": (GGUFValueType.FLOAT32, float),
-    "bool": (GGUFValueType.BOOL, lambda text: {"true": True, "false": False}[text]),
-    "str": (GGUFValueType.STRING, str),
+_KINDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "int": ("UINT32", int),
+    "float": ("FLOAT32", float),
+    "bool": ("BOOL", lambda text: {"true": True, "false": False}[text]),
+    "str": ("STRING", str),
 }
+_GROUP = "Quantization"
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,107 @@ class Overrides:
         UsageError: a type, an expression or a value that is none.
     """
 
-    tensor_types: tuple[tuple[str, str], ...] = ()
-    output_type: str | None = None
-    embedding_type: str | None = None
-    leave_output: bool = False
-    pure: bool = False
-    include_weights: tuple[str, ...] = ()
-    exclude_weights: tuple[str, ...] = ()
-    override_kv: tuple[str, ...] = ()
-    prune_layers: tuple[int, ...] = ()
+    tensor_types: tuple[tuple[str, str], ...] = field(
+        default=(),
+        metadata=option(
+            "Type of the tensors whose name matches.",
+            "--tensor-type",
+            kind=Kind.ASSIGNMENTS,
+            metavar="REGEX=TYPE",
+            key="recipe.tensor_types",
+            group=_GROUP,
+            adds="before",
+        ),
+    )
+    output_type: str | None = field(
+        default=None,
+        metadata=option(
+            "Type of the output matrix.", "--output-type", metavar="TYPE", key="recipe.output_type", group=_GROUP
+        ),
+    )
+    embedding_type: str | None = field(
+        default=None,
+        metadata=option(
+            "Type of the token embeddings.",
+            "--embedding-type",
+            metavar="TYPE",
+            key="recipe.embedding_type",
+            group=_GROUP,
+        ),
+    )
+    leave_output: bool = field(
+        default=False,
+        metadata=option(
+            "Keep the output matrix in float32.",
+            "--leave-output",
+            kind=Kind.FLAG,
+            key="recipe.leave_output",
+            group=_GROUP,
+        ),
+    )
+    pure: bool = field(
+        default=False,
+        metadata=option(
+            "One type for every matrix, the output's included.",
+            "--pure",
+            kind=Kind.FLAG,
+            key="recipe.pure",
+            group=_GROUP,
+        ),
+    )
+    include_weights: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "Use importance for tensors of this name only.",
+            "--include-weights",
+            kind=Kind.TEXTS,
+            metavar="PART",
+            key="recipe.include_weights",
+            group=_GROUP,
+        ),
+    )
+    exclude_weights: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "Use no importance for tensors of this name.",
+            "--exclude-weights",
+            kind=Kind.TEXTS,
+            metavar="PART",
+            key="recipe.exclude_weights",
+            group=_GROUP,
+        ),
+    )
+    override_kv: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "Set a key-value of the header.",
+            "--override-kv",
+            kind=Kind.TEXTS,
+            metavar="KEY=TYPE:VALUE",
+            key="recipe.override_kv",
+            group=_GROUP,
+            adds="after",
+        ),
+    )
+    prune_layers: tuple[int, ...] = field(
+        default=(),
+        metadata=option(
+            "Leave these blocks out.",
+            "--prune-layers",
+            kind=Kind.NUMBERS,
+            metavar="N,N,…",
+            key="recipe.prune_layers",
+            group=_GROUP,
+        ),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(
             self, "tensor_types", tuple((_pattern(pattern), known_type(name)) for pattern, name in self.tensor_types)
         )
-        for field in ("output_type", "embedding_type"):
-            if getattr(self, field) is not None:
-                object.__setattr__(self, field, known_type(getattr(self, field)))
+        for name in ("output_type", "embedding_type"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, known_type(getattr(self, name)))
         for text in self.override_kv:
             parse_key_value(text)
         if self.include_weights and self.exclude_weights:
@@ -87,6 +170,8 @@ def known_type(name: str) -> str:
     Raises:
         UsageError: no such type.
     """
+    from converter.quants import QUANT_TYPES
+
     lower = name.lower()
     if lower not in QUANT_TYPES:
         raise UsageError(f"tensor type {name!r} does not exist; types are {', '.join(QUANT_TYPES)}")
@@ -107,6 +192,10 @@ def parse_key_value(text: str) -> KeyValue:
     Raises:
         UsageError: the form, the type or the value is wrong.
     """
+    from gguf import GGUFValueType
+
+    from converter.gguf.key_values import KeyValue
+
     key, equals, typed = text.partition("=")
     kind, colon, value = typed.partition(":")
     if not (key and equals and colon) or kind not in _KINDS:
@@ -117,7 +206,7 @@ def parse_key_value(text: str) -> KeyValue:
         parsed = abs(read(value)) if kind == "int" else read(value)
     except (ValueError, KeyError):
         raise UsageError(f"override {text!r}: {value!r} is no {kind}") from None
-    return KeyValue(key, parsed, gguf_type)
+    return KeyValue(key, parsed, GGUFValueType[gguf_type])
 
 
 def prune(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from converter.errors import UsageError
+from converter.option import nearest
 
 
 class Section(BaseModel):
@@ -92,9 +92,3 @@ def _section_in(annotation: Any) -> type[Section] | None:
     if parts := typing.get_args(annotation):
         return next((found for part in parts if (found := _section_in(part))), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else None
-
-
-def nearest(word: str, valid: list[str]) -> str:
-    """The rest of a refusal: the nearest valid name, or all of them."""
-    near = difflib.get_close_matches(word, valid, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; valid: {', '.join(valid)}"

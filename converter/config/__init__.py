@@ -1,0 +1,1 @@
+"""Conversions as YAML: the sections of a file, what they may hold, and refusals that say where a mistake is."""
