@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converter.verification.embedding_thresholds import EmbeddingThresholds
+    from converter.verification.gguf import Verification, verify
     from converter.verification.thresholds import THRESHOLDS, Thresholds, thresholds_for
-    from converter.verification.verdict import Verification, verify
 
 __all__ = ["THRESHOLDS", "EmbeddingThresholds", "Thresholds", "Verification", "thresholds_for", "verify"]
 
@@ -20,8 +20,8 @@ _MODULES = {
     "THRESHOLDS": "thresholds",
     "Thresholds": "thresholds",
     "thresholds_for": "thresholds",
-    "Verification": "verdict",
-    "verify": "verdict",
+    "Verification": "gguf",
+    "verify": "gguf",
 }
 
 

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from converter.errors import VerificationError
+from converter.verification.gguf import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads, judged
 from converter.verification.isolation import ask
 from converter.verification.kinds import KINDS
 from converter.verification.source_results import SourceResults
-from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads, judged
 
 #: Methods that GGUF lacks, and the one whose thresholds they are held against: a row of 127 steps for thousands of
 #: weights is far coarser than a block of 32, and products in bitsandbytes' int8 round the activations as well.
@@ -70,7 +70,9 @@ def verify_directory(
     few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
     try:
         tell("loading the directory with transformers")
-        loaded = ask("transformers_trial:try_out", path=str(path), threads=few, trust_remote_code=trust_remote_code)
+        loaded = ask(
+            "run_output_transformers:try_out", path=str(path), threads=few, trust_remote_code=trust_remote_code
+        )
     except VerificationError as error:
         return finished(result, f"the directory is not usable: {error}", started)
     result, kind = replace(result, generated=loaded["generated"]), KINDS[loaded["kind"]]
@@ -89,7 +91,7 @@ def verify_directory(
         tell(f"comparing the directory's {kind.results} with the source's")
         try:
             figures = ask(
-                "transformers_trial:compare",
+                "run_output_transformers:compare",
                 source=str(path),
                 tokenizer=str(tokenizer),
                 folder=found,

@@ -16,7 +16,7 @@ class Kind:
     Attributes:
         does: what the file has shown to do once it is loaded.
         results: what of the source and the file is compared.
-        figures: what is measured, by the names that ``trial.compare`` and ``Verification`` share.
+        figures: what is measured, by the names that ``compare`` and ``Verification`` share.
         compared: name of the figure that counts what was compared, and the word for one.
         thresholds: of a method.
         in_words: the figures in a sentence.

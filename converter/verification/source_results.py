@@ -53,7 +53,7 @@ class SourceResults:
         threads: int,
         tell: Callable[[str], None],
     ) -> str:
-        """Where ``reference.write_results`` left tokens and results, as its arguments of these names say.
+        """Where ``run_source.write_results`` left tokens and results, as its arguments of these names say.
 
         Args:
             tell: called before the source is run.
@@ -67,7 +67,7 @@ class SourceResults:
             folder = tempfile.TemporaryDirectory(prefix="results-")
             how = {"kind": kind, "context_length": context_length, "row_length": row_length, "threads": threads}
             try:
-                ask("reference:write_results", folder=folder.name, batch_size=batch_size, **how, **self._request)
+                ask("run_source:write_results", folder=folder.name, batch_size=batch_size, **how, **self._request)
             except BaseException as error:
                 folder.cleanup()
                 if not isinstance(error, VerificationError):

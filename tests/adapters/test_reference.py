@@ -12,7 +12,7 @@ import pytest
 from lora_builder import logits
 
 from converter.errors import VerificationError
-from converter.verification.reference import REFERENCES, load_source
+from converter.verification.run_source import REFERENCES, load_source
 
 CAUSAL = REFERENCES["causal"]
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from converter import convert as convert_model
 from converter.errors import VerificationError
 from converter.verification.directory import verify_directory
-from converter.verification.transformers_trial import kind_of, try_out
+from converter.verification.run_output_transformers import kind_of, try_out
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
 FORMAT = {"output_format": "safetensors", "catalogue": ""}

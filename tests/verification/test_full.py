@@ -21,7 +21,7 @@ from converter.pipeline import convert_together
 from converter.request import Request
 from converter.verification import THRESHOLDS, Verification, verify
 from converter.verification.passage import PASSAGE
-from converter.verification.reference import REFERENCES, load_source
+from converter.verification.run_source import REFERENCES, load_source
 
 
 def full(path: Path, source: Path, method: str = "f32", **changes: Any) -> Verification:

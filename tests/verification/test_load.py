@@ -204,7 +204,7 @@ def test_the_proof_before_writing_counts(
     """The source is asked once; what the file makes of the same texts is held against its answers."""
     proof = prove(read_vocabulary(checkpoint, 512), checkpoint)
     asked = check(files("q8_0"))
-    monkeypatch.setattr("converter.verification.verdict.check_tokens", None)
+    monkeypatch.setattr("converter.verification.gguf.check_tokens", None)
     held = check(files("q8_0"), proof=proof)
     assert (held.passed, held.probes, held.verdict) == (True, asked.probes, asked.verdict)
     assert proof.answers is not None

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from converter.errors import VerificationError, VocabularyError
 from converter.verification.divergence import Divergence
 from converter.verification.isolation import answering
-from converter.verification.llama import LlamaModel
-from converter.verification.reference import IDS, RESULTS
+from converter.verification.llama_cpp_model import LlamaModel
+from converter.verification.run_source import IDS, RESULTS
 from converter.verification.similarity import POOLINGS, similarity
 
 PROMPT = "The function"
@@ -60,7 +60,7 @@ def compare(path: str, folder: str, threads: int) -> dict[str, Any]:
 
     Args:
         path: the GGUF file.
-        folder: where ``reference.write_results`` left the windows and the results, read one window at a time.
+        folder: where ``run_source.write_results`` left the windows and the results, read one window at a time.
         threads: threads to compute with.
 
     Returns:

@@ -14,7 +14,7 @@ import numpy as np
 from converter.errors import VerificationError
 from converter.verification.divergence import Divergence
 from converter.verification.isolation import answering
-from converter.verification.reference import IDS, REFERENCES, RESULTS, auto_class, one_line, write_results
+from converter.verification.run_source import IDS, REFERENCES, RESULTS, auto_class, one_line, write_results
 from converter.verification.similarity import similarity
 from converter.verification.windows import WINDOW
 

@@ -121,7 +121,7 @@ def verify(
     result = Verification(level, passed=False, verdict="")
     try:
         tell("loading the file with llama.cpp")
-        loaded = ask("trial:try_out", path=str(path), threads=few, probes=proof.asked if proof else [])
+        loaded = ask("run_output_llama_cpp:try_out", path=str(path), threads=few, probes=proof.asked if proof else [])
         result = replace(result, generated=loaded["generated"])
         tell("tokenizing difficult strings with both tokenizers")
         if tokenizer is None:
@@ -149,7 +149,7 @@ def verify(
         folder = of_source.folder(loaded["kind"], *sizes, batch_size=batch_size, threads=many, tell=tell)
         tell(f"comparing the file's {kind.results} with the source's")
         try:
-            figures = ask("trial:compare", path=str(path), folder=folder, threads=many)
+            figures = ask("run_output_llama_cpp:compare", path=str(path), folder=folder, threads=many)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
     limits, row_length = kind.thresholds(method), loaded["row_length"]
@@ -205,7 +205,7 @@ def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int
         VerificationError: the ids differ and nobody insisted on that.
         VocabularyError: the source's tokenizer cannot be read.
     """
-    proof = ask("trial:prove", path=str(path), tokenizer=str(tokenizer))
+    proof = ask("run_output_llama_cpp:prove", path=str(path), tokenizer=str(tokenizer))
     if "unreadable" in proof:
         raise VocabularyError(proof["unreadable"])
     return told(proof["difference"], proof["probes"], pre)
