@@ -35,7 +35,7 @@ pipeline.convert_together = die
 #: Loaded in the same way: no process that converts ever starts.
 STILLBORN = """
 import os, sys
-if "converter.batch.child" in sys.orig_argv:
+if "converter.runtime" in sys.orig_argv:
     os.write(2, b"no memory\\n")
     os._exit(3)
 """

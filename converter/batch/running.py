@@ -11,10 +11,12 @@ from typing import Any
 
 from converter.batch.expansion import Job
 from converter.batch.lock import BatchLock
-from converter.batch.process import ChildProcess
+from converter.batch.worker import begin_conversion, start_worker
 from converter.errors import OutputError
 from converter.execution import available_threads
 from converter.pipeline import Progress, Result
+from converter.runtime import IsolatedFailure, Worker
+from converter.runtime.worker import Report
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def run(
     *,
     at_a_time: int = 1,
     threads: int | None = None,
-    ready: ChildProcess | None = None,
+    ready: Worker | None = None,
     held: Sequence[int] = (),
     begun: Callable[[Sequence[Job]], None] = lambda group: None,
     progress: Callable[[Sequence[Job], Progress], None] = lambda group, step: None,
@@ -76,19 +78,24 @@ def run(
         while waiting or running:
             while waiting and len(running) < at_a_time:
                 begun(waiting[0])
-                group = Group(waiting.pop(0), ready or ChildProcess(), share, held)
-                running[group.process.connection] = group
+                group = Group(waiting.pop(0), ready or start_worker(), share, held)
+                running[group.worker.connection] = group
                 ready = None
             for connection in wait(list(running)):
                 group = running[connection]  # type: ignore[index]
-                message = group.process.receive()
-                if message is None:
-                    del running[group.process.connection]
-                    yield from group.unfinished()
-                elif message[0] == "progress":
-                    progress(group.jobs, message[1])
+                try:
+                    message = group.worker.receive()
+                except IsolatedFailure as failure:
+                    del running[group.worker.connection]
+                    yield from group.unfinished(failure)
+                    continue
+                if not isinstance(message, Report):
+                    del running[group.worker.connection]
+                    group.worker.close()
+                elif message.value[0] == "progress":
+                    progress(group.jobs, message.value[1])
                 else:
-                    yield group.settle(*message)
+                    yield group.settle(*message.value)
 
 
 class Group:
@@ -96,16 +103,16 @@ class Group:
 
     Args:
         jobs: the jobs.
-        process: which has nothing to do yet.
+        worker: a process that has nothing to do yet.
         threads: of each conversion; None for as many as it finds worth using.
         held: descriptors that the process holds open.
     """
 
-    def __init__(self, jobs: Sequence[Job], process: ChildProcess, threads: int | None, held: Sequence[int]) -> None:
+    def __init__(self, jobs: Sequence[Job], worker: Worker, threads: int | None, held: Sequence[int]) -> None:
         self.jobs = jobs
-        self.process = process
+        self.worker = worker
         self._open = dict(enumerate(jobs))
-        process.begin([replace(job.request, threads=threads) for job in jobs], held)
+        begin_conversion(worker, [replace(job.request, threads=threads) for job in jobs], held)
 
     def settle(self, kind: str, number: int, *what: Any) -> Outcome:
         """The outcome that a message tells."""
@@ -116,12 +123,11 @@ class Group:
         (result,) = what
         return Outcome(job, result, kept=getattr(result, "known", False))
 
-    def unfinished(self) -> Iterator[Outcome]:
+    def unfinished(self, failure: IsolatedFailure) -> Iterator[Outcome]:
         """Failures of the jobs that have no outcome though the process has ended."""
-        reason = f"the process that converted it {self.process.end_in_words()}"
-        self.process.close()
+        self.worker.close()
         for job in self._open.values():
-            yield Outcome(job, reason=reason, error="ProcessEnded", exit_code=1)
+            yield Outcome(job, reason=f"the process that converted it {failure.how}", error="ProcessEnded", exit_code=1)
 
 
 @contextmanager
@@ -132,9 +138,9 @@ def _ended() -> Iterator[dict[Connection, Group]]:
         yield running
     finally:
         for group in running.values():
-            group.process.interrupt()
+            group.worker.interrupt()
         for group in running.values():
-            group.process.close()
+            group.worker.close()
 
 
 def perform(

@@ -78,11 +78,11 @@ def carry_out(
     table: bool,
 ) -> int:
     """Do what a batch file says, and return how many jobs failed."""
-    from converter.batch.process import ChildProcess
+    from converter.batch.worker import start_worker
     from converter.logs import event
 
     started = time.perf_counter()
-    with closing(ChildProcess()) as ready:  # it starts while the file is read and checked
+    with closing(start_worker()) as ready:  # it starts while the file is read and checked
         directory, jobs = read_jobs(file, **said)
         how = {"resume": resume, "at_a_time": at_a_time, "threads": threads, "ready": ready}
         outcomes = outcomes_of(jobs, directory, file, steps=steps, table=table, **how)
