@@ -1,70 +1,29 @@
-"""Is a finished file faithful to its source? Load it, run it, and where asked compare every prediction."""
+"""Is a finished GGUF faithful to its source? Load it, run it, and where asked compare every prediction."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from converter.errors import UsageError, VerificationError, VocabularyError
-from converter.outputs import nbytes_of
-from converter.verification.embedding_thresholds import EmbeddingThresholds
+from converter.errors import EnvironmentFailure, UsageError, VerificationError, VocabularyError
 from converter.verification.isolation import ask
-from converter.verification.kinds import KINDS, Kind
+from converter.verification.judge import KINDS, judged
 from converter.verification.source_results import SourceResults
-from converter.verification.thresholds import Thresholds, thresholds_for
+from converter.verification.threads import TO_COMPARE, TO_GENERATE, fitting_threads
+from converter.verification.thresholds import thresholds_for
+from converter.verification.verdict import LEVELS, Verification, finished
 
 if TYPE_CHECKING:
     from converter.vocabs import TokenizerProof
 
-LEVELS = ("load", "full")
-
-#: Bytes of the file worth a thread. With less to do, threads wait for each other, and badly on a busy machine.
-TO_GENERATE = 1 << 30  # every weight is read once for each token
-TO_COMPARE = 64 << 20  # every weight is used on a whole window of tokens
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What was found.
-
-    Attributes:
-        level: ``load`` or ``full``.
-        passed: whether the file may be used.
-        verdict: one sentence: what was checked and with what result, or what failed and how far.
-        generated: the text that the file continued a short prompt with; empty for an encoder.
-        probes: difficult strings whose token ids agreed with the source's tokenizer.
-        top1_agreement: share of positions where file and source put the same token first. This and the next four are
-            None below ``full`` and for an encoder.
-        mean_kl: mean KL(source || file) in nats.
-        lost_information: mean KL as a share of the mean KL(source || uniform).
-        source_perplexity: of the source on the built-in passage.
-        file_perplexity: of the file on the same tokens.
-        cosine: mean cosine of an encoder's embeddings with the source's; None below ``full`` and for other models, as
-            the next one.
-        centred_cosine: the same without the source's mean embedding.
-        thresholds: what the figures were held against; None below ``full``.
-        seconds: how long it took.
-    """
-
-    level: str
-    passed: bool
-    verdict: str
-    generated: str = ""
-    probes: int = 0
-    top1_agreement: float | None = None
-    mean_kl: float | None = None
-    lost_information: float | None = None
-    source_perplexity: float | None = None
-    file_perplexity: float | None = None
-    cosine: float | None = None
-    centred_cosine: float | None = None
-    thresholds: Thresholds | EmbeddingThresholds | None = None
-    seconds: float = 0.0
+#: How far results by llama.cpp's own settings may be from its exact ones: a float16 cache and other orders of adding up
+#: change little even in models without training; a kernel that computes something else changes nearly everything.
+MOST_LOST, LEAST_COSINE = 0.5, 0.9
 
 
 def verify(
@@ -110,7 +69,8 @@ def verify(
     Raises:
         UsageError: no such level or method.
         VocabularyError: the tokenizer's own files cannot be read.
-        VerificationError: the source cannot be run, so a full verification is impossible.
+        EnvironmentFailure: the file or the source cannot be run for a reason that says nothing about the file: a killed
+            process, too little memory, a package, or a source that transformers cannot load.
     """
     if level not in LEVELS:
         raise UsageError(f"verification level {level!r} does not exist; choose {' or '.join(LEVELS)}")
@@ -119,26 +79,30 @@ def verify(
     tell = progress or (lambda _: None)
     few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
     result = Verification(level, passed=False, verdict="")
-    try:
-        tell("loading the file with llama.cpp")
-        loaded = ask("run_output_llama_cpp:try_out", path=str(path), threads=few, probes=proof.asked if proof else [])
-        result = replace(result, generated=loaded["generated"])
-        tell("tokenizing difficult strings with both tokenizers")
-        if tokenizer is None:
-            tokenized, probes = "keeps its source's vocabulary", 0
-        elif proof is None:
-            tokenized, probes = check_tokens(path, tokenizer, pre)
-        else:
-            tokenized, probes = told(proof.difference_of(loaded["ids"]), proof.probes, pre)
-        result = replace(result, probes=probes)
-    except VerificationError as error:
-        return finished(result, f"the file is not usable: {error}", started)
+    with tempfile.TemporaryDirectory(prefix="trial-") as folder:
+        try:
+            tell("loading the file with llama.cpp")
+            asked = proof.asked if proof else []
+            loaded = ask("run_output_llama_cpp:try_out", path=str(path), threads=few, probes=asked, folder=folder)
+            result = replace(result, generated=loaded["generated"])
+            tell("tokenizing difficult strings with both tokenizers")
+            if tokenizer is None:
+                tokenized, probes = "keeps its source's vocabulary", 0
+            elif proof is None:
+                tokenized, probes = check_tokens(path, tokenizer, pre)
+            else:
+                tokenized, probes = told(proof.difference_of(loaded["ids"]), proof.probes, pre)
+            result = replace(result, probes=probes)
+        except VerificationError as error:
+            return finished(result, f"the file is not usable: {error}", started)
+        tell("running the file with llama.cpp's own settings")
+        result = replace(result, warnings=runs_by_default(path, folder, many))
     kind = KINDS[loaded["kind"]]
     if level == "load":
         verdict = f"llama.cpp loads the file, {tokenized} and {kind.does}"
         return finished(result, verdict, started, passed=True)
     if tokenizer is None:
-        raise VerificationError(
+        raise EnvironmentFailure(
             f"{source}: a GGUF source cannot be run by transformers; verify with level load instead"
         )
     anew = SourceResults(
@@ -146,53 +110,44 @@ def verify(
     )
     with nullcontext(results) if results else anew as of_source:
         sizes = loaded["context_length"], loaded["row_length"]
-        folder = of_source.folder(loaded["kind"], *sizes, batch_size=batch_size, threads=many, tell=tell)
+        computed = of_source.computed(loaded["kind"], *sizes, batch_size=batch_size, threads=many, tell=tell)
+        if computed.unlike:
+            return finished(result, f"the file is not made of this source: {computed.unlike}", started)
         tell(f"comparing the file's {kind.results} with the source's")
         try:
-            figures = ask("run_output_llama_cpp:compare", path=str(path), folder=folder, threads=many)
+            figures = ask("run_output_llama_cpp:compare", path=str(path), folder=computed.folder, threads=many)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
+    besides = "; ".join(filter(None, [f"it {tokenized}", computed.note]))
     limits, row_length = kind.thresholds(method), loaded["row_length"]
-    return judged(result, kind, figures, limits, method, f"it {tokenized}", started, row_length=row_length)
+    return judged(result, kind, figures, limits, method, besides, started, row_length=row_length)
 
 
-def judged(
-    result: Verification,
-    kind: Kind,
-    figures: Mapping[str, Any],
-    limits: Thresholds | EmbeddingThresholds,
-    method: str,
-    besides: str,
-    started: float,
-    *,
-    row_length: int,
-    what: str = "file",
-) -> Verification:
-    """Hold measured figures against thresholds.
+def runs_by_default(path: Path, folder: str, threads: int) -> tuple[str, ...]:
+    """Run the file with llama.cpp's own settings, as its users do; it has run exactly already.
 
     Args:
-        result: what was found so far.
-        kind: of the model.
-        figures: what was measured, by name.
-        limits: the thresholds.
-        method: what made the output, for the verdict.
-        besides: the end of a good verdict.
-        started: when the verification began.
-        row_length: of a row of logits or an embedding.
-        what: the output, in a word.
+        path: the file.
+        folder: where ``run_output_llama_cpp.try_out`` left results.
+        threads: threads to compute with.
+
+    Returns:
+        What the user should know, one sentence each: where only this fails, the file is right, and llama.cpp isn't.
     """
-    measured = {name: figures[name] for name in kind.figures}
-    result = replace(result, thresholds=limits, **measured)
-    excesses = limits.exceeded_by(measured, row_length)
-    counted, name = kind.compared
-    over = f"over {figures[counted]:,} {name}"
-    if excesses:
-        return finished(result, f"the {what} is not faithful {over}, for {method}: {'; '.join(excesses)}", started)
-    return finished(result, f"faithful {over}: {kind.in_words(measured)}; {besides}", started, passed=True)
-
-
-def finished(result: Verification, verdict: str, started: float, *, passed: bool = False) -> Verification:
-    return replace(result, passed=passed, verdict=verdict, seconds=time.perf_counter() - started)
+    build = "the file is right, but this build of llama.cpp"
+    try:
+        figures = ask("run_output_llama_cpp:try_defaults", path=str(path), threads=threads, folder=folder)
+    except EnvironmentFailure as failure:
+        if "was killed by" in str(failure):
+            return (f"{build} crashes with it on this processor: with its own settings {failure}",)
+        return (f"the file could not be run with llama.cpp's own settings: {failure}",)
+    except VerificationError as error:
+        return (f"{build} does not run it with its own settings on this processor: {error}",)
+    lost, cosine = figures.get("lost_information", 0.0), figures.get("cosine", 1.0)
+    if lost > MOST_LOST or cosine < LEAST_COSINE:
+        far = f"mean KL divergence {figures['mean_kl']:.2g} nats" if lost else f"mean cosine {cosine:.3f}"
+        return (f"{build} computes something else with its own settings on this processor ({far} from exact ones)",)
+    return ()
 
 
 def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int]:
@@ -227,9 +182,3 @@ def told(difference: object, probes: int, pre: str | None) -> tuple[str, int]:
     if pre is None:
         raise VerificationError(f"it does not tokenize as the source does: {difference}")
     return f"does not tokenize as the source does with --pre {pre} ({difference})", 0
-
-
-def fitting_threads(path: Path, threads: int | None, share: int) -> int:
-    """Threads worth using: those asked for, or one for each processor, but at most one for each ``share`` bytes."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(threads or processors, nbytes_of(path) // share))

@@ -53,7 +53,12 @@ def test_good_file_passes(files: Callable[[str], Path], check: Callable[..., Ver
     assert result.generated
     assert result.probes > 300
     assert f"tokenizes {result.probes} difficult strings as the source does" in result.verdict
-    assert told == ["loading the file with llama.cpp", "tokenizing difficult strings with both tokenizers"]
+    assert told == [
+        "loading the file with llama.cpp",
+        "tokenizing difficult strings with both tokenizers",
+        "running the file with llama.cpp's own settings",
+    ]
+    assert result.warnings == ()
 
 
 @pytest.mark.parametrize("kept", [0.0, 1e-4, 0.02, 0.5, 0.999])
