@@ -20,7 +20,7 @@ from converter.errors import RecipeError
 from converter.pipeline import collect
 from converter.recipes import METHODS
 from converter.verification.divergence import Divergence
-from converter.verification.llama import LlamaModel
+from converter.verification.llama_cpp_model import LlamaModel
 
 WINDOW = 256
 

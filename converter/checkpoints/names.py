@@ -133,11 +133,11 @@ def without_wrappers(tensors: Tensors) -> dict[str, SafetensorsTensor]:
     while prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), ""):
         if not tensors:
             break
-        tensors = _renamed(tensors, partial(_without_prefix, prefix))
+        tensors = _renamed(tensors, partial(_stripped, prefix))
     return dict(tensors)
 
 
-def _without_prefix(prefix: str, name: str) -> str:
+def _stripped(prefix: str, name: str) -> str:
     return name.removeprefix(prefix)
 
 

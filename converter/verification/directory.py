@@ -12,9 +12,10 @@ from pathlib import Path
 
 from converter.errors import VerificationError
 from converter.verification.isolation import ask
-from converter.verification.kinds import KINDS
+from converter.verification.judge import KINDS, judged
 from converter.verification.source_results import SourceResults
-from converter.verification.verdict import TO_COMPARE, TO_GENERATE, Verification, finished, fitting_threads, judged
+from converter.verification.threads import TO_COMPARE, TO_GENERATE, fitting_threads
+from converter.verification.verdict import Verification, finished
 
 #: Methods that GGUF lacks, and the one whose thresholds they are held against: a row of 127 steps for thousands of
 #: weights is far coarser than a block of 32, and products in bitsandbytes' int8 round the activations as well.
@@ -60,7 +61,8 @@ def verify_directory(
         The verdict; a directory that cannot be loaded has failed, whatever is wrong with it.
 
     Raises:
-        VerificationError: the source cannot be run, so a full verification is impossible.
+        EnvironmentFailure: the directory or the source cannot be run for a reason that says nothing about the
+            directory: a killed process, too little memory, a package, or a source that transformers cannot load.
     """
     started = time.perf_counter()
     tell = progress or (lambda _: None)
@@ -70,7 +72,9 @@ def verify_directory(
     few, many = (fitting_threads(path, threads, share) for share in (TO_GENERATE, TO_COMPARE))
     try:
         tell("loading the directory with transformers")
-        loaded = ask("transformers_trial:try_out", path=str(path), threads=few, trust_remote_code=trust_remote_code)
+        loaded = ask(
+            "run_output_transformers:try_out", path=str(path), threads=few, trust_remote_code=trust_remote_code
+        )
     except VerificationError as error:
         return finished(result, f"the directory is not usable: {error}", started)
     result, kind = replace(result, generated=loaded["generated"]), KINDS[loaded["kind"]]
@@ -85,15 +89,17 @@ def verify_directory(
         nullcontext(results) if results else anew as of_source,
         tempfile.TemporaryDirectory(prefix="results-") as found,
     ):
-        expected = of_source.folder(**request, batch_size=batch_size, threads=many, tell=tell)
+        expected = of_source.computed(**request, batch_size=batch_size, threads=many, tell=tell)
+        if expected.unlike:
+            return finished(result, f"the directory is not the source's: {expected.unlike}", started)
         tell(f"comparing the directory's {kind.results} with the source's")
         try:
             figures = ask(
-                "transformers_trial:compare",
+                "run_output_transformers:compare",
                 source=str(path),
                 tokenizer=str(tokenizer),
                 folder=found,
-                source_folder=expected,
+                source_folder=expected.folder,
                 batch_size=batch_size,
                 threads=many,
                 trust_remote_code=trust_remote_code,
@@ -102,7 +108,7 @@ def verify_directory(
             )
         except VerificationError as error:
             return finished(result, f"the directory is not usable: {error}", started)
-    limits, row_length = kind.thresholds(COMPARABLE.get(method, method)), loaded["row_length"]
-    return judged(
-        result, kind, figures, limits, method, f"it {holds}", started, row_length=row_length, what="directory"
-    )
+    besides = "; ".join(filter(None, [f"it {holds}", expected.note]))
+    limits = kind.thresholds(COMPARABLE.get(method, method))
+    row_length = loaded["row_length"]
+    return judged(result, kind, figures, limits, method, besides, started, row_length=row_length, what="directory")

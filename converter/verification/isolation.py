@@ -6,8 +6,12 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from converter.errors import VerificationError
+from converter.errors import EnvironmentFailure, VerificationError
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.verification.environment import environment_of, killed, too_little_memory
+
+#: Names of reasons in an answer, and what they are raised as.
+FAILURE, ENVIRONMENT = "failure", "environment"
 
 
 def ask(task: str, **request: Any) -> dict[str, Any]:
@@ -21,26 +25,50 @@ def ask(task: str, **request: Any) -> dict[str, Any]:
         What the function returned.
 
     Raises:
-        VerificationError: the function's own, or why the child ended.
+        VerificationError: the function's own, or how what it was given ended the child.
+        EnvironmentFailure: the child failed for a reason that has nothing to do with what it was given.
     """
-    name = f"{__package__}.{task}"
     try:
-        answer: dict[str, Any] = run_isolated(name, **request)
+        answer: dict[str, Any] = run_isolated(f"{__package__}.{task}", **request)
     except IsolatedFailure as failure:
-        raise VerificationError(f"the process {str(failure).removeprefix(name).strip()}") from failure
-    if "failure" in answer:
-        raise VerificationError(answer["failure"])
+        raise _told(failure) from failure
+    if ENVIRONMENT in answer:
+        raise EnvironmentFailure(answer[ENVIRONMENT])
+    if FAILURE in answer:
+        raise VerificationError(answer[FAILURE])
     return answer
 
 
+def _told(failure: IsolatedFailure) -> VerificationError | EnvironmentFailure:
+    """What the end of a child means."""
+    words = killed(failure.signal) if failure.signal else None
+    if words:
+        return EnvironmentFailure(f"the process {words}")
+    if failure.cause == "memory":
+        return too_little_memory(failure.reason)
+    # What is left of the signals is how llama.cpp ends itself over what is in a file.
+    kind = EnvironmentFailure if failure.environmental and not failure.signal else VerificationError
+    return kind(f"the process {failure.how}")
+
+
 def answering(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Let a function in a child answer ``{"failure": reason}`` where it would raise a VerificationError."""
+    """Let a function in a child answer with the reason where it would raise.
+
+    ``{"failure": reason}`` for a VerificationError, ``{"environment": reason}`` for an EnvironmentFailure and for what
+    Python itself raises where memory, a package or the disk is missing.
+    """
 
     @functools.wraps(function)
     def answer(**request: Any) -> dict[str, Any]:
         try:
             return function(**request)
         except VerificationError as error:
-            return {"failure": " ".join(str(error).split())}
+            return {FAILURE: " ".join(str(error).split())}
+        except EnvironmentFailure as failure:
+            return {ENVIRONMENT: str(failure)}
+        except Exception as error:
+            if (reason := environment_of(error)) is None:
+                raise
+            return {ENVIRONMENT: str(reason)}
 
     return answer

@@ -6,11 +6,26 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from converter.errors import VerificationError
+from converter.errors import EnvironmentFailure, VerificationError
 from converter.verification.isolation import ask
-from converter.verification.kinds import KINDS
+from converter.verification.judge import KINDS
+from converter.verification.memory import check_memory
+
+
+class Computed(NamedTuple):
+    """What a run of the source left.
+
+    Attributes:
+        folder: where its ``results`` lie.
+        note: how the source was read, where the verdict should say it.
+        unlike: how it differs from the output in the length of a row; empty where it does not.
+    """
+
+    folder: str
+    note: str = ""
+    unlike: str = ""
 
 
 class SourceResults:
@@ -41,9 +56,10 @@ class SourceResults:
             "trust_remote_code": trust_remote_code,
             "load_dtype": load_dtype,
         }
-        self._folders: dict[tuple[str, int, int], tempfile.TemporaryDirectory[str]] = {}
+        self._found: dict[tuple[str, int, int], Computed] = {}
+        self._folders: list[tempfile.TemporaryDirectory[str]] = []
 
-    def folder(
+    def computed(
         self,
         kind: str,
         context_length: int,
@@ -52,32 +68,33 @@ class SourceResults:
         batch_size: int,
         threads: int,
         tell: Callable[[str], None],
-    ) -> str:
-        """Where ``reference.write_results`` left tokens and results, as its arguments of these names say.
+    ) -> Computed:
+        """What ``run_source.write_results`` left, as its arguments of these names say.
 
         Args:
             tell: called before the source is run.
 
         Raises:
-            VerificationError: the source cannot be run.
+            EnvironmentFailure: the source cannot be run, which says nothing about an output.
         """
         key = kind, context_length, row_length
-        if key not in self._folders:
+        if key not in self._found:
+            check_memory(self._source, vocab_size=row_length, batch_size=batch_size)
             tell("running the source with transformers")
             folder = tempfile.TemporaryDirectory(prefix="results-")
+            self._folders.append(folder)
             how = {"kind": kind, "context_length": context_length, "row_length": row_length, "threads": threads}
             try:
-                ask("reference:write_results", folder=folder.name, batch_size=batch_size, **how, **self._request)
-            except BaseException as error:
-                folder.cleanup()
-                if not isinstance(error, VerificationError):
-                    raise
-                raise VerificationError(
+                answer = ask(
+                    "run_source:write_results", folder=folder.name, batch_size=batch_size, **how, **self._request
+                )
+            except (VerificationError, EnvironmentFailure) as error:
+                raise EnvironmentFailure(
                     f"{self._source}: its {KINDS[kind].results} cannot be compared: {error}; verify with level load "
                     "instead"
                 ) from error
-            self._folders[key] = folder
-        return self._folders[key].name
+            self._found[key] = Computed(folder.name, answer["note"], answer.get("unlike", ""))
+        return self._found[key]
 
     def __enter__(self) -> Self:
         return self
@@ -85,5 +102,6 @@ class SourceResults:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._found.clear()
         while self._folders:
-            self._folders.popitem()[1].cleanup()
+            self._folders.pop().cleanup()

@@ -14,9 +14,9 @@ from command_line import convert, refusal
 from safetensors.torch import load_file, save_file
 
 from converter import convert as convert_model
-from converter.errors import VerificationError
+from converter.errors import EnvironmentFailure
 from converter.verification.directory import verify_directory
-from converter.verification.transformers_trial import kind_of, try_out
+from converter.verification.run_output_transformers import kind_of, try_out
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
 FORMAT = {"output_format": "safetensors", "catalogue": ""}
@@ -129,7 +129,7 @@ def test_a_rejected_directory_is_kept(tmp_path: Path) -> None:
 def test_a_source_that_cannot_be_run(made: Path, tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     with pytest.raises(
-        VerificationError, match=r"source: its predictions cannot be compared: .*; verify with level load"
+        EnvironmentFailure, match=r"source: its predictions cannot be compared: .*; verify with level load"
     ):
         verify_directory(
             made, level="full", source=tmp_path / "source", tokenizer=SAMPLE, copied={}, method="q4_0", threads=1

@@ -53,7 +53,12 @@ def test_good_file_passes(files: Callable[[str], Path], check: Callable[..., Ver
     assert result.generated
     assert result.probes > 300
     assert f"tokenizes {result.probes} difficult strings as the source does" in result.verdict
-    assert told == ["loading the file with llama.cpp", "tokenizing difficult strings with both tokenizers"]
+    assert told == [
+        "loading the file with llama.cpp",
+        "tokenizing difficult strings with both tokenizers",
+        "running the file with llama.cpp's own settings",
+    ]
+    assert result.warnings == ()
 
 
 @pytest.mark.parametrize("kept", [0.0, 1e-4, 0.02, 0.5, 0.999])
@@ -204,7 +209,7 @@ def test_the_proof_before_writing_counts(
     """The source is asked once; what the file makes of the same texts is held against its answers."""
     proof = prove(read_vocabulary(checkpoint, 512), checkpoint)
     asked = check(files("q8_0"))
-    monkeypatch.setattr("converter.verification.verdict.check_tokens", None)
+    monkeypatch.setattr("converter.verification.gguf.check_tokens", None)
     held = check(files("q8_0"), proof=proof)
     assert (held.passed, held.probes, held.verdict) == (True, asked.probes, asked.verdict)
     assert proof.answers is not None

@@ -16,7 +16,7 @@ from converter import convert
 from converter.recipes import METHODS
 from converter.verification import THRESHOLDS, thresholds_for
 from converter.verification.isolation import ask
-from converter.verification.reference import write_results
+from converter.verification.run_source import write_results
 from converter.verification.thresholds import bits_per_weight, thresholds_for_bits
 
 SAMPLE = Path(__file__).parents[1] / "fixtures" / "sample"
@@ -39,7 +39,7 @@ def compare(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Compa
                 source=source, tokenizer=source, folder=str(folders[name]), context_length=256,
                 row_length=VOCAB_SIZES[name], batch_size=8, threads=1, trust_remote_code=False, load_dtype=None,
             )  # fmt: skip
-        return ask("trial:compare", path=str(path), folder=str(folders[name]), threads=1)
+        return ask("run_output_llama_cpp:compare", path=str(path), folder=str(folders[name]), threads=1)
 
     return run
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,19 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converter.errors import VerificationError
+from converter.verification import results
+from converter.verification.environment import require
 from converter.verification.isolation import answering
+from converter.verification.source_model import load_source
 from converter.verification.windows import EMBEDDED, WINDOW, cut_windows, encode
 
 if TYPE_CHECKING:
     import torch
-
-IDS, RESULTS = "ids.npy", "results.npy"
-
-#: Characters of another library's message that are passed on.
-MAX_REASON = 400
-
-#: The types weights can be rounded to before anything else, as a plan names them and as torch does.
-ROUNDING = {"f16": "float16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -91,10 +86,9 @@ def write_results(
     trust_remote_code: bool,
     load_dtype: str | None,
     adapters: list[str] | None = None,
+    stock: bool = False,
 ) -> dict[str, Any]:
-    """Run the source over windows of the passage and leave tokens and results in ``folder``.
-
-    ``ids.npy`` is int64 (windows, window), ``results.npy`` float32 (windows, window, row_length).
+    """Run the source over windows of the passage and leave tokens and ``results`` in a folder.
 
     Args:
         kind: a key of ``REFERENCES``.
@@ -108,15 +102,17 @@ def write_results(
         trust_remote_code: let transformers run the checkpoint's own code.
         load_dtype: a key of ``ROUNDING``, or None.
         adapters: directories of LoRA adapters that the source is run with.
+        stock: only what transformers reads by itself counts.
 
     Returns:
-        ``windows``: how many there are.
+        ``windows``: how many there are; ``note``: how the source was read, where that should be known; ``unlike``: how
+        it differs from the file in the length of a row, where it does, and nothing was written then.
 
     Raises:
-        VerificationError: transformers cannot load the source, or it does not fit the file.
+        VerificationError: the source cannot be run.
+        EnvironmentFailure: a package is missing or broken, or there is too little memory.
     """
-    import torch
-
+    torch = require("torch")
     torch.set_num_threads(threads)
     reference, text = REFERENCES[kind], encode(Path(tokenizer))
     windows = cut_windows(
@@ -127,76 +123,23 @@ def write_results(
         row_length=row_length,
         longest=reference.longest,
     )
-    np.save(Path(folder) / IDS, windows)
-    model = load_source(
-        source, reference, trust_remote_code=trust_remote_code, load_dtype=load_dtype, adapters=adapters or ()
+    model, note = load_source(
+        source,
+        reference.classes,
+        unread=reference.unread,
+        trust_remote_code=trust_remote_code,
+        load_dtype=load_dtype,
+        adapters=adapters or (),
+        stock=stock,
     )
-    results = np.lib.format.open_memmap(
-        Path(folder) / RESULTS, mode="w+", dtype=np.float32, shape=(*windows.shape, row_length)
-    )
+    written = results.create(Path(folder), windows, row_length)
     for start in range(0, len(windows), batch_size):
         with torch.inference_mode():
             found = reference.run(model, torch.from_numpy(windows[start : start + batch_size])).float().numpy()
         if found.shape[-1] != row_length:
-            raise VerificationError(f"the source {reference.row.format(found.shape[-1])} but the file {row_length}")
+            unlike = f"the source {reference.row.format(found.shape[-1])} but the file {row_length}"
+            return {"windows": 0, "note": note, "unlike": unlike}
         if not np.isfinite(found).all():
             raise VerificationError("the source's own results are not finite")
-        results[start : start + batch_size] = found
-    results.flush()
-    return {"windows": len(windows)}
-
-
-def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= MAX_REASON else f"{text[:MAX_REASON]}…"
-
-
-def load_source(
-    source: str, reference: Reference, *, trust_remote_code: bool, load_dtype: str | None, adapters: Sequence[str] = ()
-) -> torch.nn.Module:
-    """The checkpoint as transformers runs it: float32 on the CPU, attention computed step by step."""
-    import torch
-
-    model: Any
-    try:
-        model, info = auto_class(source, reference.classes, trust_remote_code=trust_remote_code).from_pretrained(
-            source,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            trust_remote_code=trust_remote_code,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # a stranger's files: transformers raises whatever it meets
-        raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(reference.unread))
-    if missing:
-        raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
-    if adapters:
-        from converter.adapters.reference import with_adapters
-
-        try:
-            model = with_adapters(model, adapters, merged=load_dtype is not None)
-        except ImportError:
-            raise VerificationError(
-                "PEFT, which runs the source with its adapters, is missing: pip install peft"
-            ) from None
-        except Exception as error:  # as above
-            raise VerificationError(f"PEFT cannot load the adapters: {one_line(error)}") from error
-    if load_dtype is not None:
-        rounded = getattr(torch, ROUNDING[load_dtype])
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(rounded).float()
-    return model.eval()  # type: ignore[no-any-return]
-
-
-def auto_class(source: str, names: tuple[str, ...], *, trust_remote_code: bool) -> Any:
-    """The first of transformers' auto classes that knows the checkpoint's configuration; the last one otherwise."""
-    import transformers
-
-    *preferred, last = (getattr(transformers, name) for name in names)
-    if preferred:
-        config = transformers.AutoConfig.from_pretrained(
-            source, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    return next((found for found in preferred if type(config) in found._model_mapping), last)
+        written[start : start + batch_size] = found
+    return {"windows": len(windows), "note": note}

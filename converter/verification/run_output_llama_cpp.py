@@ -1,8 +1,8 @@
-"""What is tried on a finished file with llama.cpp. Each function is called in a child process of its own."""
+"""A finished file run by llama.cpp. Each function is called in a child process of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import VerificationError, VocabularyError
-from converter.verification.divergence import Divergence
+from converter.verification import results
+from converter.verification.compare import EMBEDDING
+from converter.verification.compare import compare as compare_results
 from converter.verification.isolation import answering
-from converter.verification.llama import LlamaModel
-from converter.verification.reference import IDS, RESULTS
-from converter.verification.similarity import POOLINGS, similarity
+from converter.verification.llama_cpp_model import LlamaModel
+from converter.verification.passage import PASSAGE
+from converter.verification.similarity import POOLINGS
 
 PROMPT = "The function"
 OTHER_PROMPT = "Water expands when it freezes"
 NEW_TOKENS = 8
 
-#: Kinds of models whose file makes embeddings of texts, and no logits.
-EMBEDDING = ("encoder", "reranker")
-
-#: A window's tokens and what the source computed for them.
-Windows = Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]]
+#: Tokens of the text that is read at once, both exactly and by default: for one token llama.cpp takes other paths than
+#: for many.
+SAMPLE = 16
 
 
 @answering
-def try_out(path: str, threads: int, probes: Sequence[tuple[str, bool]] = ()) -> dict[str, Any]:
+def try_out(path: str, threads: int, probes: Sequence[tuple[str, bool]] = (), folder: str = "") -> dict[str, Any]:
     """Load the file and run a short prompt: continue it greedily or embed it, and look at every number on the way.
 
     Args:
         path: the GGUF file.
         threads: threads to compute with.
         probes: texts to tokenize, and for each whether begin and end tokens are added to it.
+        folder: where to leave the results of a short text for :func:`try_defaults`; nowhere where it is empty.
 
     Returns:
         ``kind`` of the model; ``generated``: the new tokens' text; ``context_length``; ``row_length``: of a row of
@@ -45,13 +46,42 @@ def try_out(path: str, threads: int, probes: Sequence[tuple[str, bool]] = ()) ->
     """
     with LlamaModel(Path(path), threads) as model:
         embeds = model.kind in EMBEDDING
+        generated = TRIALS[model.kind](model)
+        if folder:
+            ids = sample_of(model)
+            found = RUNS[model.kind](model, ids)
+            results.create(Path(folder), np.array([ids]), found.shape[-1])[0, : len(found)] = found
         return {
             "kind": model.kind,
-            "generated": TRIALS[model.kind](model),
+            "generated": generated,
             "context_length": model.context_length,
             "row_length": model.embedding_length if embeds else model.vocab_size,
             "ids": [model.tokenize(text, around=whole, special=True) for text, whole in probes],
         }
+
+
+@answering
+def try_defaults(path: str, threads: int, folder: str) -> dict[str, Any]:
+    """Run the text that :func:`try_out` ran, a prompt too, with llama.cpp's own settings, as its users do.
+
+    Args:
+        path: the GGUF file.
+        threads: threads to compute with.
+        folder: where ``try_out`` left its results.
+
+    Returns:
+        The figures of ``compare``, by name: how far these results are from the exact ones. None of a reranker, whose
+        scores are too few.
+
+    Raises:
+        VerificationError: why llama.cpp cannot run it so, or what is wrong with its results.
+    """
+    (ids,), (expected,) = results.load(Path(folder))
+    with LlamaModel(Path(path), threads, exact=False) as model:
+        TRIALS[model.kind](model)
+        found = RUNS[model.kind](model, ids.tolist())
+        alike = model.kind != "reranker"
+        return compare_results(model.kind, [(ids, expected[: len(found)], found)]) if alike else {}
 
 
 @answering
@@ -60,22 +90,44 @@ def compare(path: str, folder: str, threads: int) -> dict[str, Any]:
 
     Args:
         path: the GGUF file.
-        folder: where ``reference.write_results`` left the windows and the results, read one window at a time.
+        folder: where the source's ``results`` lie, read one window at a time.
         threads: threads to compute with.
 
     Returns:
-        The figures of ``Divergence`` or ``similarity`` by name.
+        The figures of ``compare``, by name.
 
     Raises:
         VerificationError: why llama.cpp cannot run it, or what is wrong with its results.
     """
-    ids = np.load(Path(folder) / IDS)
-    source = np.load(Path(folder) / RESULTS, mmap_mode="r")
+    ids, source = results.load(Path(folder))
     with LlamaModel(Path(path), threads) as model:
         # A reranker's scores are too few to say how near they are: it is compared by what they are made of.
-        embeds, pooled = model.kind in EMBEDDING, model.kind != "reranker"
-        model.open_context(ids.shape[1], embeddings=embeds, pooled=pooled)
-        return COMPARISONS[model.kind](model, zip(ids, source, strict=True))
+        model.open_context(ids.shape[1], embeddings=model.kind in EMBEDDING, pooled=model.kind != "reranker")
+        run, pool = RUNS[model.kind], POOLINGS[model.pooling if model.kind in EMBEDDING else 0]
+        pairs = zip(ids, source, strict=True)
+        return compare_results(
+            model.kind, ((window, expected, run(model, window.tolist())) for window, expected in pairs), pool
+        )
+
+
+def answered(model: LlamaModel, ids: list[int]) -> NDArray[np.float32]:
+    """Predictions of a decoder that repeats what its encoder reads."""
+    model.read(ids)
+    return model.decode([model.decoder_start, *ids[:-1]], 0)
+
+
+#: What the open context makes of a text: logits (tokens, vocabulary), embeddings of it or of each token, or scores.
+RUNS: Mapping[str, Callable[[LlamaModel, list[int]], NDArray[np.float32]]] = {
+    "causal": lambda model, ids: model.decode(ids, 0),
+    "encoder": lambda model, ids: model.embed(ids),
+    "encoder-decoder": answered,
+    "reranker": lambda model, ids: model.embed(ids),
+}
+
+
+def sample_of(model: LlamaModel) -> list[int]:
+    """Tokens of the beginning of the passage."""
+    return model.tokenize(PASSAGE)[: min(SAMPLE, model.context_length)]
 
 
 def tokens_of(model: LlamaModel, text: str) -> list[int]:
@@ -89,14 +141,14 @@ def tokens_of(model: LlamaModel, text: str) -> list[int]:
 def generate(model: LlamaModel) -> str:
     """Continue a short prompt greedily."""
     prompt = tokens_of(model, PROMPT)
-    model.open_context(len(prompt) + NEW_TOKENS)
+    model.open_context(max(len(prompt) + NEW_TOKENS, SAMPLE))
     return continued(model, prompt)
 
 
 def answer(model: LlamaModel) -> str:
     """Let the encoder read a short prompt and the decoder answer it greedily."""
     prompt = tokens_of(model, PROMPT)
-    model.open_context(len(prompt) + NEW_TOKENS)
+    model.open_context(max(len(prompt) + NEW_TOKENS, SAMPLE))
     model.read(prompt)
     return continued(model, [model.decoder_start])
 
@@ -118,7 +170,7 @@ def continued(model: LlamaModel, ids: list[int]) -> str:
 def embed(model: LlamaModel) -> str:
     """Embed two short texts; nothing is generated."""
     texts = [tokens_of(model, text)[: model.context_length] for text in (PROMPT, OTHER_PROMPT)]
-    model.open_context(max(map(len, texts)), embeddings=True)
+    model.open_context(max(SAMPLE, *map(len, texts)), embeddings=True)
     first, second = (model.embed(ids).mean(axis=0) for ids in texts)
     if first.max() == first.min():
         raise VerificationError(f"all {len(first)} elements of an embedding are the same ({first[0]:g})")
@@ -130,7 +182,7 @@ def embed(model: LlamaModel) -> str:
 def rank(model: LlamaModel) -> str:
     """Score two short texts."""
     texts = [tokens_of(model, text)[: model.context_length] for text in (PROMPT, OTHER_PROMPT)]
-    model.open_context(max(map(len, texts)), embeddings=True)
+    model.open_context(max(SAMPLE, *map(len, texts)), embeddings=True)
     first, second = (model.embed(ids) for ids in texts)
     if np.array_equal(first, second):
         raise VerificationError("it gives different texts the same scores")
@@ -142,39 +194,6 @@ TRIALS: Mapping[str, Callable[[LlamaModel], str]] = {
     "encoder": embed,
     "encoder-decoder": answer,
     "reranker": rank,
-}
-
-
-def compare_logits(model: LlamaModel, windows: Windows) -> dict[str, Any]:
-    """Predictions after each token."""
-    total = Divergence()
-    for ids, expected in windows:
-        total.add(ids, expected, model.decode(ids.tolist(), 0))
-    return total.figures()
-
-
-def compare_answers(model: LlamaModel, windows: Windows) -> dict[str, Any]:
-    """Predictions of a decoder that repeats what its encoder reads."""
-    total = Divergence()
-    for ids, expected in windows:
-        model.read(ids.tolist())
-        repeated = np.concatenate([[model.decoder_start], ids[:-1]])
-        total.add(repeated, expected, model.decode(repeated.tolist(), 0))
-    return total.figures()
-
-
-def compare_embeddings(model: LlamaModel, windows: Windows) -> dict[str, Any]:
-    """Embeddings of whole texts, or of each token where the file has no pooling type."""
-    pool = POOLINGS[model.pooling]
-    both = [(pool(expected), model.embed(ids.tolist())) for ids, expected in windows]
-    return similarity([expected for expected, _ in both], [found for _, found in both])
-
-
-COMPARISONS: Mapping[str, Callable[[LlamaModel, Windows], dict[str, Any]]] = {
-    "causal": compare_logits,
-    "encoder": compare_embeddings,
-    "encoder-decoder": compare_answers,
-    "reranker": compare_embeddings,
 }
 
 

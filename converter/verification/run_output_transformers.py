@@ -1,4 +1,4 @@
-"""What is tried on a finished model directory with transformers. Each function is called in a child process of its own.
+"""A finished model directory run by transformers. Each function is called in a child process of its own.
 
 The directory is loaded as anybody would, in the type that its configuration names, and without the converter.
 """
@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from converter.errors import VerificationError
-from converter.verification.divergence import Divergence
-from converter.verification.isolation import answering
-from converter.verification.reference import IDS, REFERENCES, RESULTS, auto_class, one_line, write_results
-from converter.verification.similarity import similarity
+from converter.verification import results
+from converter.verification.compare import compare as compare_results
+from converter.verification.environment import environment_of, require
+from converter.verification.isolation import ENVIRONMENT, FAILURE, answering
+from converter.verification.run_source import REFERENCES, write_results
+from converter.verification.source_model import auto_class, one_line
 from converter.verification.windows import WINDOW
 
 PROMPT = "The function"
@@ -42,21 +42,22 @@ def try_out(path: str, threads: int, trust_remote_code: bool) -> dict[str, Any]:
 
     Raises:
         VerificationError: why transformers cannot run it, or what is wrong with its results.
+        EnvironmentFailure: a package is missing or broken, or there is too little memory.
     """
-    import torch
-    import transformers
-
+    torch, transformers = require("torch"), require("transformers")
     torch.set_num_threads(threads)
     options = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = transformers.AutoConfig.from_pretrained(path, **options)
         kind = kind_of(config)
-        found = auto_class(path, REFERENCES[kind].classes, trust_remote_code=trust_remote_code)
+        found = auto_class(config, REFERENCES[kind].classes)
         model, info = found.from_pretrained(path, dtype="auto", output_loading_info=True, **options)
         tokenizer = None
         if any(Path(path).glob("tokenizer*")):
             tokenizer = transformers.AutoTokenizer.from_pretrained(path, **options)
     except Exception as error:  # transformers raises whatever it meets
+        if (failure := environment_of(error)) is not None:
+            raise failure from error
         raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
     check_loaded(info, REFERENCES[kind].unread)
     ids = torch.tensor([tokenizer(PROMPT)["input_ids"] if tokenizer else BARE_PROMPT])
@@ -125,23 +126,18 @@ def compare(folder: str, source_folder: str, **request: Any) -> dict[str, Any]:
 
     Args:
         folder: an existing directory for the model's results.
-        source_folder: where ``write_results`` left the source's.
+        source_folder: where the source's ``results`` lie.
         request: what ``write_results`` takes, the directory as ``source``.
 
     Returns:
-        The figures of ``Divergence`` or ``similarity`` by name.
+        The figures of ``compare``, by name.
 
     Raises:
         VerificationError: why transformers cannot run it.
     """
-    outcome = write_results(folder=folder, **request)
-    if "failure" in outcome:
-        raise VerificationError(outcome["failure"])
-    ids = np.load(Path(folder) / IDS)
-    expected, found = (np.load(Path(each) / RESULTS, mmap_mode="r") for each in (source_folder, folder))
-    if request["kind"] == "encoder":
-        return similarity(list(expected), list(found))
-    total = Divergence()
-    for window in zip(ids, expected, found, strict=True):
-        total.add(*window)
-    return total.figures()
+    answer = write_results(folder=folder, stock=True, **request)
+    if FAILURE in answer or ENVIRONMENT in answer:
+        return answer
+    ids, found = results.load(Path(folder))
+    _, expected = results.load(Path(source_folder))
+    return compare_results(request["kind"], zip(ids, expected, found, strict=True))

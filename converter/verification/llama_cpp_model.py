@@ -1,6 +1,8 @@
 """A GGUF file run by llama.cpp. Only ever imported in a child process: llama.cpp may end the process it runs in.
 
-Everything stays on the CPU, in float32 where llama.cpp leaves the choice, so that a comparison measures the file.
+*Exactly*, everything stays on the CPU, in float32 where llama.cpp leaves the choice, so that a comparison measures the
+file. *By default*, every setting is llama.cpp's own, as its users have it: weights repacked for the processor, a
+float16 cache, flash attention, a GPU where the build has one.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.errors import VerificationError
+from converter.errors import EnvironmentFailure, VerificationError
+from converter.runtime import lacks_memory
 from converter.runtime.bindings import llama_cpp_bindings
+from converter.verification.environment import missing_package, too_little_memory
 
 GGML_TYPE_F32 = 0
 ERROR_LEVEL = 4  # ggml_log_level, as the callback receives it
@@ -33,20 +37,26 @@ class LlamaModel:
             are pooled is an encoder of texts.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
-        """Load the whole file, every block of every tensor checked for values that are not numbers.
+    def __init__(self, path: Path, threads: int, *, exact: bool = True) -> None:
+        """Load the file; exactly, the whole of it, every block of every tensor checked for values that are not numbers.
 
         Args:
             path: the GGUF file.
             threads: threads to compute with.
+            exact: exactly, or by default as the module says.
 
         Raises:
             VerificationError: with llama.cpp's first error.
+            EnvironmentFailure: llama.cpp is missing or broken, or there is too little memory.
         """
         os.environ["GGML_NO_BACKTRACE"] = "1"  # an assertion's own line shall be the last of the log
-        llama_cpp = llama_cpp_bindings()
+        try:
+            llama_cpp = llama_cpp_bindings()
+        except Exception as error:  # a library that does not fit the system raises whatever it meets
+            raise missing_package("llama_cpp", error) from error
 
         self._api = llama_cpp
+        self._exact = exact
         self._threads = threads
         self._errors: list[str] = []
         self._log = llama_cpp.llama_log_callback(self._keep_error)
@@ -80,14 +90,16 @@ class LlamaModel:
 
         Raises:
             VerificationError: with llama.cpp's first error.
+            EnvironmentFailure: there is too little memory.
         """
         params = self._api.llama_context_default_params()
-        params.n_ctx = params.n_batch = params.n_ubatch = tokens
         params.n_threads = params.n_threads_batch = self._threads
-        params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.type_k = params.type_v = GGML_TYPE_F32
-        params.offload_kqv = params.op_offload = False
         params.embeddings = embeddings
+        if self._exact:
+            params.n_ctx = params.n_batch = params.n_ubatch = tokens
+            params.flash_attn_type = self._api.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            params.type_k = params.type_v = GGML_TYPE_F32
+            params.offload_kqv = params.op_offload = False
         if not pooled:
             params.pooling_type = self._api.LLAMA_POOLING_TYPE_NONE
         self._context = self._api.llama_init_from_model(self._model, params)
@@ -240,10 +252,11 @@ class LlamaModel:
 
     def _model_params(self) -> Any:
         params = self._api.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.load_mode = self._api.LLAMA_LOAD_MODE_MMAP
-        params.check_tensors = True
-        params.use_extra_bufts = False  # weights stay as the file has them; no second copy for speed
+        if self._exact:
+            params.n_gpu_layers = 0
+            params.load_mode = self._api.LLAMA_LOAD_MODE_MMAP
+            params.check_tensors = True
+            params.use_extra_bufts = False  # weights stay as the file has them; no second copy for speed
         return params
 
     def _keep_error(self, level: int, text: bytes, _: object) -> None:
@@ -252,7 +265,11 @@ class LlamaModel:
             self._errors.append(line)
             print(line, file=sys.stderr, flush=True)
 
-    def _failure(self, otherwise: str) -> VerificationError:
+    def _failure(self, otherwise: str) -> VerificationError | EnvironmentFailure:
+        # A header that claims more than there is makes gguf's reader ask for the memory: that is about the file.
+        wanting = next((line for line in self._errors if lacks_memory(line) and "gguf_init" not in line), None)
+        if wanting is not None:
+            return too_little_memory(plain_reason(wanting))
         return VerificationError(plain_reason(self._errors[0]) if self._errors else otherwise)
 
 
