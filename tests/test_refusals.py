@@ -182,12 +182,12 @@ def test_unexpected_tensor(model: Path) -> None:
             {"hidden_act": "relu"},
             "config.json: 'hidden_act' is 'relu', but llama.cpp runs this family only with 'silu'",
         ),
-        ({"rope_parameters": {"rope_type": "dynamic"}}, "config.json: rope scaling 'dynamic' cannot be represented"),
+        ({"rope_parameters": {"rope_type": "longrope"}}, "config.json: rope scaling 'longrope' cannot be represented"),
         (
             {"rope_parameters": {"rope_type": "linear"}},
-            "config.json: rope parameter 'factor' is None, a positive number",
+            "config.json: no 'rope_parameters.factor', a positive number expected",
         ),
-        ({"rope_parameters": [1]}, "config.json: rope parameters are [1], an object expected"),
+        ({"rope_parameters": [1]}, "config.json: 'rope_parameters' is [1], an object expected"),
     ],
 )
 def test_wrong_hyperparameters(model: Path, changes: dict[str, Any], expected: str) -> None:

@@ -10,13 +10,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError, CheckpointError
 from converter.gguf.key_values import KeyValue
+
+if TYPE_CHECKING:
+    from converter.architectures.parts.rope import Rope
 
 #: Buffers that old checkpoints carry and every runtime computes itself.
 COMPUTED_BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.masked_bias", r".*\.attention\.(masked_)?bias")
@@ -31,6 +34,7 @@ class Family(ABC):
         defaults: transformers' defaults of the fields that the family reads, for configs that leave them out.
         aliases: other spellings of fields in config.json, each with the one that the family reads.
         skipped: regular expressions of source tensors that are left out on purpose.
+        within: where its fields stand in config.json, for messages: ``""``, or ``"text_config."``.
         directory: where the checkpoint lies, for what stands beside its weights; None where there is nothing.
     """
 
@@ -39,12 +43,13 @@ class Family(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
+    within: str = ""
     directory: Path | None = None
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         other = {self.aliases[name]: value for name, value in config.items() if name in self.aliases}
         given = {name: value for name, value in other.items() if value is not None}
-        self.config = Hyperparameters({**config, **given}, self.defaults)
+        self.config = Hyperparameters({**config, **given}, self.defaults, self.within)
         self.sources = sources
 
     def __init_subclass__(cls) -> None:
@@ -67,9 +72,21 @@ class Family(ABC):
         """Rows of the embedding, to which the vocabulary is padded."""
         return self.config.integer("vocab_size")
 
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The ropes of its layers."""
+        return ()
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        """Lengths in tokens up to which llama.cpp computes what the model does, each with the cause of its end."""
+        for rope in self.ropes:
+            if rope.exact_length is not None:
+                yield rope.exact_length, "llama.cpp has no dynamic rope scaling"
+
     def warnings(self) -> list[str]:
         """What a user should know about this model in llama.cpp though it converts; one sentence each."""
-        return []
+        length, cause = min(self.exact_lengths(), default=(0, ""))
+        return [f"{cause}: the file is exact up to a context of {length} tokens"] if cause else []
 
     def leaves_out(self, source: str) -> bool:
         """Whether a source tensor is left out on purpose."""

@@ -171,5 +171,8 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
 
 def quoted(value: object) -> str:
     """A stranger's value as it may appear in a message: printable, on one line, not endless."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply to be shown"
     return text if len(text) <= 120 else f"{text[:117]}..."

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, rotary_pairs, row_run
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
 
 #: llama.cpp runs a model of 32 layers with rope, one of 40 with ALiBi, any other without positions.
@@ -35,9 +34,10 @@ class Baichuan(Llama):
 
     def key_values(self) -> list[KeyValue]:
         if self.config.integer("num_hidden_layers") not in (WITH_ROPE, WITH_ALIBI):
-            raise ArchitectureError(
-                f"config.json: 'num_hidden_layers' is {self.config.get('num_hidden_layers')}, but llama.cpp runs "
-                f"{self.arch} with {WITH_ROPE} layers, which have rope, or {WITH_ALIBI}, which have ALiBi"
+            raise self.config.refusal(
+                "num_hidden_layers",
+                f"but llama.cpp runs {self.arch} with {WITH_ROPE} layers, which have rope, or {WITH_ALIBI}, which have "
+                "ALiBi",
             )
         return super().key_values()
 
@@ -57,7 +57,7 @@ class Baichuan(Llama):
         self.source(packed, (3 * width, width))
         for part, name in enumerate("qkv"):
             rows = row_run(part * width, width)
-            if name != "v" and self.config.get("num_hidden_layers") == WITH_ROPE:
+            if name != "v" and self.config.integer("num_hidden_layers") == WITH_ROPE:
                 rows = RowMap(part * width, rotary_pairs(self.heads, self.head_dim).loops)
             yield TargetTensor(f"{target}.attn_{name}.weight", (width, width), (Piece(packed, rows),))
         yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, width))

@@ -50,14 +50,14 @@ def leading_dense(config: Hyperparameters, arch: str, usual: int) -> int:
         ArchitectureError: a dense layer follows one with experts.
     """
     layers = config.integer("num_hidden_layers")
-    kinds = config.get("mlp_layer_types")
+    kinds = config.by_layer("mlp_layer_types", layers, ("dense", "sparse"))
     if kinds is None:
         return usual
-    dense = kinds.count("dense") if isinstance(kinds, list) else 0
-    if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
-        raise ArchitectureError(
-            f"config.json: 'mlp_layer_types' is {kinds!r}, but llama.cpp runs {arch} only with all 'dense' of {layers} "
-            "layers before all 'sparse'"
+    dense = kinds.count("dense")
+    if "dense" in kinds[dense:]:
+        raise config.refusal(
+            "mlp_layer_types",
+            f"but llama.cpp runs {arch} only with all 'dense' of {layers} layers before all 'sparse'",
         )
     return dense
 
@@ -71,9 +71,7 @@ def sigmoid_choice(config: Hyperparameters, arch: str, experts: int) -> list[Key
     Raises:
         ArchitectureError: the factor is not positive, or the experts do not fall into such groups.
     """
-    factor = config.number("routed_scaling_factor")
-    if not factor > 0:
-        raise ArchitectureError(f"config.json: 'routed_scaling_factor' is {factor}, a positive number expected")
+    factor = config.positive("routed_scaling_factor")
     pairs = [
         uint32(f"{arch}.expert_gating_func", SIGMOID),
         float32(f"{arch}.expert_weights_scale", factor),

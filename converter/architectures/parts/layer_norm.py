@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.rope import rotated_elements
+from converter.architectures.parts.rope import Rope, rotated_elements
 from converter.architectures.target import Operation, TargetTensor
 from converter.gguf.key_values import KeyValue, float32, uint32
 
@@ -48,6 +48,10 @@ class LayerNormDecoder(Llama):
     @property
     def rotary_dim(self) -> int:
         return rotated_elements(self.config, self.head_dim, self.rotary_factor or 1.0)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        return () if self.rotary_factor is None else super().ropes
 
     @property
     def feed_forward_length(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
+from converter.architectures.parts.windows import FULL, WINDOW
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
@@ -107,8 +108,9 @@ class Dots1(SigmoidExperts):
 
     @property
     def sliding_window(self) -> int | None:
-        windowed = "sliding_attention" in (self.config.get("layer_types") or ())
-        return self.config.integer("sliding_window") if windowed else None
+        layers = self.config.integer("num_hidden_layers")
+        kinds = self.config.layer_types(layers, [FULL] * layers, (FULL, WINDOW))
+        return self.config.integer("sliding_window") if WINDOW in kinds else None
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("attention_bias", False, None)

@@ -8,7 +8,6 @@ from typing import ClassVar
 from converter.architectures.parts.decoder import Llama
 from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, fused_halves
 from converter.architectures.target import TargetTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, uint32
 
 #: transformers' name of each multiplier and llama.cpp's key.
@@ -31,10 +30,7 @@ class Granite(Llama):
     def multipliers(self) -> Iterator[KeyValue]:
         """llama.cpp takes a zero for "none given"."""
         for name, key in MULTIPLIERS.items():
-            value = self.config.number(name)
-            if value <= 0:
-                raise ArchitectureError(f"config.json: {name!r} is {value}, a positive number expected")
-            yield float32(f"{self.arch}.{key}", value)
+            yield float32(f"{self.arch}.{key}", self.config.positive(name))
 
 
 class GraniteMoe(Granite):

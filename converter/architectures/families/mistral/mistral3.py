@@ -7,9 +7,8 @@ from typing import Any
 
 from converter.architectures.families.mistral.ministral3 import Ministral3
 from converter.architectures.families.mistral.mistral import Mistral
-from converter.architectures.families.vision.vision_language import VisionLanguage, text_config
+from converter.architectures.families.vision.vision_language import VisionLanguage, of_text_type
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError
 
 
 class Mistral3Multimodal(VisionLanguage, Mistral):
@@ -20,13 +19,7 @@ class Mistral3Multimodal(VisionLanguage, Mistral):
     tied = True
 
     def __new__(cls, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> Mistral3Multimodal:
-        kind = text_config(config).get("model_type", "mistral")
-        if not isinstance(kind, str) or kind not in TEXT_MODELS:
-            raise ArchitectureError(
-                f"config.json: 'model_type' in 'text_config' is {kind!r}, but only {' or '.join(TEXT_MODELS)} is "
-                "converted in this class"
-            )
-        return object.__new__(TEXT_MODELS[kind])
+        return object.__new__(of_text_type(config, TEXT_MODELS, "mistral"))
 
 
 class Ministral3Multimodal(Mistral3Multimodal, Ministral3):

@@ -17,7 +17,7 @@ from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.families.qwen.qwen_moe import Qwen3Moe
 from converter.architectures.families.vision.vision_language import VisionLanguage
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.rope import Rope, rope_section, scaling_of
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
@@ -36,24 +36,17 @@ class ThreePositions(VisionLanguage):
     @property
     def rope(self) -> Rope:
         """The published files call the scaling "mrope"; transformers reads that as none, and so it is."""
-        config = self.config
-        given = config.get("rope_parameters") or config.get("rope_scaling")
-        if isinstance(given, dict) and (given.get("rope_type") or given.get("type")) == "mrope":
-            plain = {**given, "rope_type": "default", "type": "default"}
-            config = Hyperparameters({**config.config, "rope_parameters": plain}, self.defaults)
-        return Rope.of(config)
+        given = rope_section(self.config)
+        return Rope.of(self.config, given.with_fields(rope_type="default") if scaling_of(given) == "mrope" else given)
 
     @property
     def sections(self) -> list[int]:
         """Pairs of time, row and column."""
-        given = self.rope.parameters.get("mrope_section")
-        sections = list(self.usual_sections) if given is None else given
-        pairs = self.rotary_dim // 2
-        whole = isinstance(sections, list) and all(type(count) is int and count >= 0 for count in sections)
-        if not whole or len(sections) != 3 or sum(sections) != pairs:
-            raise ArchitectureError(
-                f"config.json: rope parameter 'mrope_section' is {sections!r}, three counts expected that add up to "
-                f"the {pairs} pairs of a head"
+        parameters, field, pairs = self.rope.parameters, "mrope_section", self.rotary_dim // 2
+        sections = parameters.integers(field, 3) if field in parameters else list(self.usual_sections)
+        if sum(sections) != pairs:
+            raise parameters.with_fields(mrope_section=sections).refusal(
+                field, f"three counts expected that add up to the {pairs} pairs of a head"
             )
         return sections
 
@@ -123,17 +116,16 @@ class Qwen3VL(ThreePositions, Qwen3):
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         super().__init__(config, sources)
-        self.vision = config.get("vision_config")
+        self.vision = Hyperparameters(config).section("vision_config")
 
     @property
     def deepstack_layers(self) -> int:
         """How many of the first layers an image's tokens are added to once more; transformers' default is three."""
-        given = self.vision.get("deepstack_visual_indexes") if isinstance(self.vision, dict) else None
-        indexes = [8, 16, 24] if given is None else given
-        if not isinstance(indexes, list) or len(indexes) > self.config.integer("num_hidden_layers"):
-            raise ArchitectureError(
-                f"config.json: 'deepstack_visual_indexes' in 'vision_config' is {indexes!r}, a list of at most "
-                "num_hidden_layers layers expected"
+        field = "deepstack_visual_indexes"
+        indexes = self.vision.integers(field) if field in self.vision else [8, 16, 24]
+        if len(indexes) > self.config.integer("num_hidden_layers"):
+            raise self.vision.with_fields(**{field: indexes}).refusal(
+                field, "a list of at most num_hidden_layers layers expected"
             )
         return len(indexes)
 
@@ -151,9 +143,10 @@ class Qwen3VL(ThreePositions, Qwen3):
 
     def key_values(self) -> list[KeyValue]:
         if self.largest_omission >= 1:
-            raise ArchitectureError(
-                f"config.json: 'mrope_section' is {self.sections}, of which llama.cpp leaves a pair unturned that "
-                f"turns by {self.largest_omission:.1f} radians over the context; less than 1 expected"
+            raise self.rope.parameters.with_fields(mrope_section=self.sections).refusal(
+                "mrope_section",
+                f"of which llama.cpp leaves a pair unturned that turns by {self.largest_omission:.1f} radians over the "
+                "context; less than 1 expected",
             )
         return [*super().key_values(), uint32(f"{self.arch}.n_deepstack_layers", self.deepstack_layers)]
 

@@ -24,7 +24,7 @@ class StarCoder2(LayerNormDecoder):
 
     @property
     def sliding_window(self) -> int | None:
-        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+        return self.config.optional_integer("sliding_window")
 
     def block(self, target: str, source: str) -> Iterator[TargetTensor]:
         width, key, inner = self.embedding_length, self.kv_heads * self.head_dim, self.feed_forward_length

@@ -15,10 +15,9 @@ from converter.architectures.families.mistral.mistral import Mistral
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.families.qwen.qwen_moe import Qwen3Moe
-from converter.architectures.families.vision.vision_language import VisionLanguage, text_config
+from converter.architectures.families.vision.vision_language import VisionLanguage, of_text_type, text_config
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError
 
 #: What files of these models leave out of ``text_config``, as transformers' classes of the text models have it.
 LLAMA: dict[str, Any] = {
@@ -55,14 +54,8 @@ class TextPart(VisionLanguage):
     usual: ClassVar[str]
 
     def __new__(cls, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> TextPart:
-        kind = text_config(config).get("model_type", cls.usual)
         families = {name: family for family in (cls, *cls.__subclasses__()) for name in family.text_types}
-        if not isinstance(kind, str) or kind not in families:
-            raise ArchitectureError(
-                f"config.json: 'model_type' in 'text_config' is {kind!r}, but only {' or '.join(families)} is "
-                "converted in this class"
-            )
-        return object.__new__(families[kind])
+        return object.__new__(of_text_type(config, families, cls.usual))
 
 
 class EitherTied(VisionLanguage):
