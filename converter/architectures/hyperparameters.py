@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from converter.sources.source_file import quoted
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import FLOAT32_LARGEST
+from converter.sources.source_file import quoted
 
 T = TypeVar("T")
 
