@@ -10,16 +10,13 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError, CheckpointError
+from converter.errors import CheckpointError
 from converter.gguf.key_values import KeyValue
-
-if TYPE_CHECKING:
-    from converter.architectures.parts.rope import Rope
 
 #: Buffers that old checkpoints carry and every runtime computes itself.
 COMPUTED_BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.masked_bias", r".*\.attention\.(masked_)?bias")
@@ -72,16 +69,9 @@ class Family(ABC):
         """Rows of the embedding, to which the vocabulary is padded."""
         return self.config.integer("vocab_size")
 
-    @property
-    def ropes(self) -> tuple[Rope, ...]:
-        """The ropes of its layers."""
-        return ()
-
     def exact_lengths(self) -> Iterator[tuple[int, str]]:
         """Lengths in tokens up to which llama.cpp computes what the model does, each with the cause of its end."""
-        for rope in self.ropes:
-            if rope.exact_length is not None:
-                yield rope.exact_length, "llama.cpp has no dynamic rope scaling"
+        yield from ()
 
     def warnings(self) -> list[str]:
         """What a user should know about this model in llama.cpp though it converts; one sentence each."""
@@ -158,27 +148,3 @@ def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:
             f"unexpected tensor {unexpected[0]}{others}; {type(family).__name__} has no place for it: "
             "is config.json the one of this checkpoint?"
         )
-
-
-def find_family(config: Mapping[str, Any]) -> type[Family]:
-    """The family of a config.json.
-
-    Raises:
-        ArchitectureError: no ``architectures``, or none of them is supported; the message lists those that are, or
-            says why llama.cpp does not run this one as it is.
-    """
-    names = config.get("architectures")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ArchitectureError(
-            f"config.json: 'architectures' is {names!r}, a list with the model's class name expected"
-        )
-    for name in names:
-        if name in FAMILIES:
-            return FAMILIES[name]
-        if name in COMPUTED_OTHERWISE:
-            raise ArchitectureError(
-                f"config.json: architecture {name} cannot be represented: {COMPUTED_OTHERWISE[name]}"
-            )
-    raise ArchitectureError(
-        f"config.json: architecture {', '.join(names)} is not supported; supported: {', '.join(sorted(FAMILIES))}"
-    )

@@ -61,7 +61,9 @@ class OpenModel:
         """
         from converter.architectures import find_family
 
-        family = find_family(self.checkpoint.config)(self.checkpoint.config, self.checkpoint.tensors)
+        family = find_family(self.checkpoint.config, self.checkpoint.tensors)(
+            self.checkpoint.config, self.checkpoint.tensors
+        )
         if self.header is None:
             family.directory = self.path
         return family

@@ -111,10 +111,12 @@ class Llama(Family):
 
     @property
     def ropes(self) -> tuple[Rope, ...]:
+        """The ropes of its layers."""
         return (self.rope,)
 
     def exact_lengths(self) -> Iterator[tuple[int, str]]:
-        yield from super().exact_lengths()
+        for rope in self.ropes:
+            yield from rope.exact_lengths()
         window = self.sliding_window
         if window is not None and window < self.config.integer("max_position_embeddings"):
             yield window, f"the model attends to the last {window} tokens only, llama.cpp to all of them"

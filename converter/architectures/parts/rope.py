@@ -7,6 +7,7 @@ with ``type`` where ``rope_type`` stands now.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from converter.architectures.hyperparameters import Hyperparameters
@@ -69,6 +70,11 @@ class Rope:
         # The field outside overrides the one among the parameters (transformers, ``standardize_rope_params``).
         original = config.optional_integer("original_max_position_embeddings")
         return cls(USUAL_THETA if theta is None else theta, scaling, context_length, section, original, exact_length)
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        """As :meth:`Family.exact_lengths`."""
+        if self.exact_length is not None:
+            yield self.exact_length, "llama.cpp has no dynamic rope scaling"
 
     def number(self, name: str, default: float | None = None) -> float:
         """A parameter, a positive number; ArchitectureError for anything else."""

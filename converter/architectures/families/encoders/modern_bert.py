@@ -72,9 +72,9 @@ class ModernBert(Encoder):
             )
         return rope
 
-    @property
-    def ropes(self) -> tuple[Rope, ...]:
-        return (self.rope_of(FULL), self.rope_of(WINDOW)) if any(self.windows) else (self.rope_of(FULL),)
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        for layer_type in (FULL, WINDOW) if any(self.windows) else (FULL,):
+            yield from self.rope_of(layer_type).exact_lengths()
 
     def key_values(self) -> list[KeyValue]:
         arch, config = self.arch, self.config

@@ -68,9 +68,8 @@ class NomicBert(Encoder):
     def rope(self) -> Rope:
         return Rope.of(self.config)
 
-    @property
-    def ropes(self) -> tuple[Rope, ...]:
-        return (self.rope,)
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        yield from self.rope.exact_lengths()
 
     @property
     def token_types(self) -> int:
