@@ -107,6 +107,7 @@ class OpenModel:
         if vocabulary.dropped:
             dropped = ", ".join(vocabulary.dropped)
             warnings.append(f"added tokens without a row in the embedding are left out: {dropped}")
+        warnings.extend(vocabulary.left_out)
         if not prove:
             return vocabulary, warnings
         proof = self._proofs[pre, name] = prove_vocabulary(vocabulary, self.tokenizer, name=name)
