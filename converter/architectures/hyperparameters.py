@@ -137,7 +137,9 @@ class Hyperparameters:
 
     def flag(self, name: str) -> bool:
         """A boolean, False where absent; ArchitectureError for anything else."""
-        value = self._values.get(name, False)
+        value = self._get(name)
+        if value is None:
+            return False
         if not isinstance(value, bool):
             raise self.refusal(name, "true or false expected")
         return value

@@ -11,6 +11,7 @@ from converter.architectures.parts.rope import DYNAMIC, Rope, rope_section, scal
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, uint32
+from converter.sources.source_file import quoted
 
 #: Its names in config.json; ``su`` and ``yarn`` are those of early Phi-3 files.
 NAMES = ("longrope", "su", "yarn")
@@ -47,7 +48,7 @@ class LongRope:
         if name in ("default", DYNAMIC):
             return None
         if name not in NAMES:
-            raise ArchitectureError(f"config.json: rope scaling is {name!r}, 'longrope' or none expected")
+            raise ArchitectureError(f"config.json: rope scaling is {quoted(name)}, 'longrope' or none expected")
         short, long = (_factors(parameters, f"{kind}_factor", rotary_dim // 2) for kind in ("short", "long"))
         names = ("original_max_position_embeddings", "max_position_embeddings")
         places = ((fields, name) for name in names for fields in (config, parameters) if name in fields)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, string, uint32
+from converter.sources.source_file import quoted
 
 #: Scalings that llama.cpp runs for families with one rope for all layers.
 SCALINGS = ("default", "linear", "yarn", "llama3")
@@ -59,7 +60,8 @@ class Rope:
         scaling = scaling_of(section)
         if scaling not in (*SCALINGS, DYNAMIC):
             raise ArchitectureError(
-                f"config.json: rope scaling {scaling!r} cannot be represented; llama.cpp runs {', '.join(SCALINGS)}"
+                f"config.json: rope scaling {quoted(scaling)} cannot be represented; llama.cpp runs "
+                f"{', '.join(SCALINGS)}"
             )
         theta = next((fields.positive("rope_theta") for fields in (section, config) if "rope_theta" in fields), None)
         context_length = config.integer("max_position_embeddings")
