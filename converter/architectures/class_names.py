@@ -126,12 +126,15 @@ def unsupported(names: list[str]) -> ArchitectureError:
 
 def nearest(name: str) -> list[str]:
     """Names of supported classes that look like one, best first."""
-    alike = difflib.get_close_matches(name, FAMILIES, n=3, cutoff=0.9)
+    whole: dict[str, str] = {}
     stems: dict[str, str] = {}
     for known in FAMILIES:
+        whole.setdefault(known.lower(), known)
         stems.setdefault(_HEADS.sub("", known).lower(), known)
-    stem = _HEADS.sub("", name).lower()
-    return alike or [stems[near] for near in difflib.get_close_matches(stem, stems, n=3, cutoff=0.7)]
+    alike = difflib.get_close_matches(name.lower(), whole, n=3, cutoff=0.9)
+    if alike:
+        return [whole[near] for near in alike]
+    return [stems[near] for near in difflib.get_close_matches(_HEADS.sub("", name).lower(), stems, n=3, cutoff=0.7)]
 
 
 def classifiers() -> list[str]:

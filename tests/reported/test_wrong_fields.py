@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from checkpoint_builder import write_model
+from encoder_builder import write_encoder
 from gguf import GGUFValueType
-from variation import MODULES
+from variation import MODULES, Variation
 
 from converter.architectures import Family, check_all_used, find_family
 from converter.architectures.hyperparameters import Hyperparameters
@@ -55,6 +55,9 @@ WRONG: dict[str, Any] = {
 
 #: What is read before a family reads its fields.
 OUTSIDE = ("architectures", "model_type", "text_config", "tie_word_embeddings", "vision_config")
+
+#: What lists of variations are called in the modules of ``tests/families``.
+KINDS = ("VARIATIONS", "ENCODERS", "ENCODER_DECODERS")
 
 #: Longest message: a value is quoted, not recited.
 LONGEST = 700
@@ -121,11 +124,15 @@ def wrong_configurations(config: Mapping[str, Any], name: str) -> Iterator[tuple
             yield f"{kind} in a list", changed(config, path, [value, *given[1:]])
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if hasattr(module, "VARIATIONS")])
+def variations(module: ModuleType) -> list[Variation]:
+    return [variation for kind in KINDS for variation in getattr(module, kind, ())]
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if variations(module)])
 def test_every_field_of_every_family(module: ModuleType, tmp_path: Path) -> None:
     tried: set[tuple[type[Family], str]] = set()
-    for variation in module.VARIATIONS:
-        checkpoint = open_checkpoint(write_model(tmp_path / variation.name, variation.name))
+    for variation in variations(module):
+        checkpoint = open_checkpoint(write_encoder(tmp_path / variation.name, variation.name))
         family = find_family(checkpoint.config, checkpoint.tensors)
         for name in fields_read(checkpoint):
             if (family, name) not in tried:
