@@ -132,7 +132,8 @@ def _made(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = configuration(directory, settings, **options)
-        found, place, weights = auto_class(config, classes), directory, {}
+        found, weights = auto_class(config, classes), {}
+        place: str | None = directory
         if tensors is not None:
             with torch.device("meta"):  # nothing but the class, which from_config chooses as from_pretrained does
                 empty = found.from_config(config, trust_remote_code=trust_remote_code)
