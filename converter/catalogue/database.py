@@ -113,5 +113,11 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def locate(place: Path) -> Path:
-    """The catalogue that a user means by a file, or by the directory of the outputs."""
+    """The catalogue that a user means by a file, or by the directory of the outputs.
+
+    Raises:
+        CatalogueError: there is no such place.
+    """
+    if not place.exists():
+        raise CatalogueError(f"{place}: no such file or directory; give a directory of outputs, or a {DEFAULT_NAME}")
     return place / DEFAULT_NAME if place.is_dir() else place
