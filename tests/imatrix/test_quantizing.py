@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader, LlamaFileType
 from imatrix.conftest import Collected
+from imatrix.ggml_oracle import ggml_bytes
 from llama_cpp_oracle import silence, tensors
 from numpy.typing import NDArray
 
@@ -32,23 +33,6 @@ def llama_quantize(source: Path, target: Path, file_type: LlamaFileType, importa
         parameters.imatrix = items
     status: int = llama_cpp.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(parameters))
     return status
-
-
-def ggml_bytes(ggml_type: int, matrices: NDArray[np.float32], importance: NDArray[np.float32] | None) -> bytes:
-    """``ggml_quantize_chunk`` for each matrix (count, rows, columns) with its row of importance."""
-    ggml = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
-    ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
-    data = b""
-    for number, rows in enumerate(matrices):
-        out = np.zeros(rows.size, np.uint8)
-        weights = None if importance is None else np.ascontiguousarray(importance[number])
-        size = ggml.ggml_quantize_chunk(
-            ggml_type, ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_int64(0),
-            ctypes.c_int64(rows.shape[0]), ctypes.c_int64(rows.shape[1]),
-            ctypes.c_void_p(None if weights is None else weights.ctypes.data),
-        )  # fmt: skip
-        data += out[:size].tobytes()
-    return data
 
 
 @pytest.mark.parametrize("suffix", [".gguf", ".dat"])
