@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converter.errors import ConversionError
+from converter.outputs import special_file
 
 #: In the file's header: whose it is, and the version of the tables below.
 APPLICATION_ID = 0x63767274
@@ -61,6 +62,8 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     """
     if not writable and not path.is_file():
         raise CatalogueError(f"{path}: no catalogue here; name one with --catalogue, or the directory of the outputs")
+    if special := special_file(path):
+        raise CatalogueError(f"{path}: is {special}, not a file; choose another --catalogue")
     with explained(path):
         mode = "rwc" if writable else "ro"
         connection = sqlite3.connect(
