@@ -48,8 +48,8 @@ def refusal(directory: Path, vocab_size: int = 1000, **options: str) -> str:
 
 def test_no_tokenizer(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
-        "DIR: no tokenizer.json, tekken.json, tokenizer.model, vocab.json or vocab.txt; fetch the tokenizer's files, or "
-        "name the directory they are in with --tokenizer"
+        "DIR: no tokenizer.json, tekken.json, tokenizer.model, vocab.json or vocab.txt; fetch the tokenizer's files, "
+        "or name the directory they are in with --tokenizer"
     )
 
 
