@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp_oracle
@@ -12,11 +12,8 @@ from gguf import GGMLQuantizationType, GGUFReader, LlamaFileType
 from imatrix.conftest import Collected
 from imatrix.ggml_oracle import ggml_bytes
 from llama_cpp_oracle import tensors
-from numpy.typing import NDArray
 
 from converter.imatrix import read_imatrix, write_imatrix
-
-Importance = Mapping[str, NDArray[np.float32]]
 
 
 @pytest.mark.parametrize("suffix", [".gguf", ".dat"])
