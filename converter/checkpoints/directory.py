@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from converter.checkpoints.consolidated import PARAMETERS, open_original
 from converter.checkpoints.files import CONFIG, EXPECTED, Files
+from converter.checkpoints.foreign.directories import explained_files
+from converter.checkpoints.foreign.tensors import refuse_foreign
 from converter.checkpoints.names import recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
@@ -81,7 +84,8 @@ def open_checkpoint(
     described = [name for name in (CONFIG, *([PARAMETERS] if weights.original else [])) if name in files.names]
     if not described or (weights.original and PARAMETERS not in described):
         wanted = PARAMETERS if weights.original else CONFIG
-        raise CheckpointError(f"{directory}: has no {wanted}; expected {EXPECTED}")
+        other = explained_files(files.names)
+        raise CheckpointError(f"{directory}: has no {wanted}; {other or f'expected {EXPECTED}'}")
     opened = [files.open(name) for name in described]
     settings = {name: read_json_object(file) for name, file in zip(described, opened, strict=True)}
     for file in opened:
@@ -98,9 +102,20 @@ def open_checkpoint(
     else:
         named, notices = recognized(settings[CONFIG], ranks[0], leave_out)
         config, stored = without_tied_head(settings[CONFIG], named)
-        tensors, found = dequantized(opened[0].path, config, stored)
+        refuse_foreign(stored)
+        tensors, found = dequantized(opened[0].path, config, stored, partial(_beside, files))
         notices += found
     identities = tuple(file.identity for file in (*opened, *shards))
     return Checkpoint(
         directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards), tuple(notices)
     )
+
+
+def _beside(files: Files, name: str) -> dict[str, Any] | None:
+    """A JSON object in another file of the directory, where it is there."""
+    if name not in files.names:
+        return None
+    file = files.open(name)
+    found = read_json_object(file)
+    file.close()
+    return found

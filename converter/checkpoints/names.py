@@ -130,14 +130,14 @@ def recognized(
 def without_wrappers(tensors: Tensors) -> dict[str, SafetensorsTensor]:
     """The tensors of any state dict without what wrappers put into and before all names. Raises as the above."""
     tensors, _ = _without_inserted(tensors)
-    while prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), ""):
-        if not tensors:
-            break
-        tensors = _renamed(tensors, partial(_stripped, prefix))
+    while tensors and (
+        prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), "")
+    ):
+        tensors = _renamed(tensors, partial(_without, prefix))
     return dict(tensors)
 
 
-def _stripped(prefix: str, name: str) -> str:
+def _without(prefix: str, name: str) -> str:
     return name.removeprefix(prefix)
 
 
