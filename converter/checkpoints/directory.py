@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from converter.checkpoints.consolidated import PARAMETERS, open_original
 from converter.checkpoints.files import CONFIG, EXPECTED, Files
-from converter.checkpoints.foreign.directories import explained_files
-from converter.checkpoints.foreign.tensors import refuse_foreign
-from converter.checkpoints.names import recognized, without_wrappers
+from converter.checkpoints.foreign import refuse_foreign
+from converter.checkpoints.names import belongs_to_no_model, recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
 from converter.checkpoints.tensor import SourceTensor
-from converter.checkpoints.tied import without_tied_head
+from converter.checkpoints.tied import may_be_tied, without_tied_head
 from converter.errors import CheckpointError
+from converter.sources.other_formats import explained_files
 from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
 
 
@@ -91,7 +91,8 @@ def open_checkpoint(
     for file in opened:
         file.close()
     shards, held = read_all(files, weights)
-    ranks = held if weights.ranks else [union(files, weights, shards, held)]
+    described_by = settings.get(CONFIG, {})
+    ranks = held if weights.ranks else [union(files, weights, shards, held, partial(_spared, described_by))]
     nbytes = sum(tensor.nbytes for rank in ranks for tensor in rank.values())
     config: dict[str, Any]
     tensors: Mapping[str, SourceTensor]
@@ -109,6 +110,11 @@ def open_checkpoint(
     return Checkpoint(
         directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards), tuple(notices)
     )
+
+
+def _spared(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a tensor that the index lists may be in no shard, because a model does without it."""
+    return may_be_tied(config, name) or belongs_to_no_model(name)
 
 
 def _beside(files: Files, name: str) -> dict[str, Any] | None:

@@ -127,6 +127,11 @@ def recognized(
     return dict(tensors), notices + found
 
 
+def belongs_to_no_model(name: str) -> bool:
+    """Whether a tensor's name is one of those in ``LEFT_OUT``."""
+    return any(kind.pattern.fullmatch(name) for kind in LEFT_OUT)
+
+
 def without_wrappers(tensors: Tensors) -> dict[str, SafetensorsTensor]:
     """The tensors of any state dict without what wrappers put into and before all names. Raises as the above."""
     tensors, _ = _without_inserted(tensors)

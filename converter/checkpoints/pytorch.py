@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converter.checkpoints.file_part import FilePart
-from converter.checkpoints.foreign.contents import LOOKED_AT, described
 from converter.checkpoints.pickled import LEGACY_MAGIC, PICKLE_LIMIT, unpickled
 from converter.checkpoints.rebuilt import StoredView
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
 from converter.checkpoints.strided import StridedTensor, is_contiguous
 from converter.errors import CheckpointError
+from converter.sources.contents import LOOKED_AT, described
 from converter.sources.source_file import SourceFile, quoted
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from converter.checkpoints.floats import STORED_FLOATS
-from converter.checkpoints.foreign.contents import LOOKED_AT, described
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.contents import LOOKED_AT, described
 from converter.sources.source_file import JSON_LIMIT, SourceFile, parse_json_object, quoted
 
 DTYPE_BITS = {
@@ -251,8 +251,9 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _chunk(dtype: DTypeLike) -> NDArray[Any]:
-    """This thread's memory for one chunk of stored elements of at most 4 bytes."""
+    """This thread's memory for one chunk of stored elements."""
     memory: NDArray[np.uint32] | None = getattr(_scratch, "memory", None)
-    if memory is None:
-        memory = _scratch.memory = np.empty(_CHUNK, np.uint32)
+    needed = _CHUNK * max(np.dtype(dtype).itemsize // 4, 1)
+    if memory is None or len(memory) < needed:
+        memory = _scratch.memory = np.empty(needed, np.uint32)
     return memory.view(dtype)[:_CHUNK]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converter.checkpoints.files import CONFIG, EXPECTED, Files
-from converter.checkpoints.foreign.directories import below, explained_files
 from converter.checkpoints.pytorch import read_tensors as read_pytorch
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.safetensors import read_tensors as read_safetensors
 from converter.errors import CheckpointError
+from converter.sources.other_formats import below, explained_files
 from converter.sources.source_file import SourceFile, quoted, read_json_object
 
 Reader = Callable[[SourceFile], dict[str, SafetensorsTensor]]
@@ -210,9 +210,18 @@ def read_all(files: Files, weights: Weights) -> tuple[list[SourceFile], list[dic
 
 
 def union(
-    files: Files, weights: Weights, shards: list[SourceFile], held: list[dict[str, SafetensorsTensor]]
+    files: Files,
+    weights: Weights,
+    shards: list[SourceFile],
+    held: list[dict[str, SafetensorsTensor]],
+    spared: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, SafetensorsTensor]:
     """The tensors of all shards, each of them in the shard where the index, if there is one, puts it.
+
+    Args:
+        files, weights: the checkpoint's.
+        shards, held: files with the weights, and the tensors of each.
+        spared: whether a tensor of that name may be in the index and in no shard.
 
     Raises:
         CheckpointError: a tensor is in two shards, or the index and the shards disagree.
@@ -228,7 +237,8 @@ def union(
                 )
             tensors[name], where[name] = tensor, shard
     if weights.placed is not None:
-        _compare(files.directory / weights.index, weights.placed, where)
+        placed = {name: shard for name, shard in weights.placed.items() if name in where or not spared(name)}
+        _compare(files.directory / weights.index, placed, where)
     return tensors
 
 

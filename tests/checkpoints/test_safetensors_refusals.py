@@ -162,7 +162,8 @@ def test_types_that_are_not_weights_are_listed_but_not_read(tmp_path: Path, refu
     }  # fmt: skip
     assert tensors["w"].read_rows(0, 2).sum() == 4
     assert refusal(tensors["ids"].read_rows, 0, 1) == (
-        f"{path}: tensor ids is of type I64, expected one of F32, F16, BF16; save the checkpoint in one of these first"
+        f"{path}: tensor ids is of type I64, expected one of F32, F16, BF16, F64, F8_E4M3, "
+        "F8_E5M2; save the checkpoint in one of these first"
     )
 
 

@@ -73,13 +73,13 @@ def _json_message(begin: bytes) -> str:
         content = None
     found = content if isinstance(content, dict) else {}
     said = next((found[key] for key in ("error", "message", "detail") if isinstance(found.get(key), str)), None)
-    return f"is JSON ({_quote(begin) if said is None else repr(said[:_TEXT])}), not weights; {_ACCESS}"
+    return f"is JSON ({_quote(begin) if said is None else repr(said[:_TEXT])}), not the file itself; {_ACCESS}"
 
 
 def _xml(begin: bytes) -> str:
     code = re.search(r"<Code>(\w+)</Code>", _text(begin))
     said = f" ({code[1]})" if code else ""
-    return f"is an XML answer of a store{said}, not weights; check the address and your access, and {_AGAIN}"
+    return f"is an XML answer of a store{said}, not the file itself; check the address and your access, and {_AGAIN}"
 
 
 def _zip(begin: bytes) -> str:
@@ -91,7 +91,7 @@ def _zip(begin: bytes) -> str:
 KINDS: tuple[tuple[Callable[[bytes], bool], str | Callable[[bytes], str]], ...] = (
     (_starts(b"version https://git-lfs"), "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"),
     (_markup("<!doctype html", "<html", "<head", "<script", "<!-- html"),
-     f"is an HTML page, a login or an error, not weights; {_ACCESS}"),
+     f"is an HTML page, a login or an error, not the file itself; {_ACCESS}"),
     (_markup("<?xml", "<error"), _xml),
     (_starts(b"GGUF"), "is a GGUF file; name it .gguf and pass its path as the model"),
     (_starts(b"lmgg", b"fmgg", b"tjgg", b"ggml", b"ggjt"),
@@ -107,6 +107,6 @@ KINDS: tuple[tuple[Callable[[bytes], bool], str | Callable[[bytes], str]], ...] 
     (_is_safetensors, "is a safetensors file; name it model.safetensors"),
     (_starts(b"{", b"["), _json_message),
     (_zeros, f"begins with zeros: a download that did not finish; {_AGAIN}"),
-    (_is_message, lambda begin: f"is a text ({_quote(begin)}), not weights; {_ACCESS}"),
+    (_is_message, lambda begin: f"is a text ({_quote(begin)}), not the file itself; {_ACCESS}"),
 )  # fmt: skip
 """Whether a file begins like this, and what is then said of it; the first that fits counts."""

@@ -1,1 +1,0 @@
-"""What is not a checkpoint that is read, recognized and named: files by their bytes, directories, tensors' names."""
