@@ -21,6 +21,9 @@ from converter.errors import CheckpointError
 from converter.sources.other_formats import explained_files
 from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
 
+ADAPTER_CONFIG = "adapter_config.json"
+"""What tells that a directory holds an adapter."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -106,9 +109,19 @@ def open_checkpoint(
         refuse_foreign(stored)
         tensors, found = dequantized(opened[0].path, config, stored, partial(_beside, files))
         notices += found
+    if ADAPTER_CONFIG in files.names:
+        notices.append(adapter_beside(directory))
     identities = tuple(file.identity for file in (*opened, *shards))
     return Checkpoint(
         directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards), tuple(notices)
+    )
+
+
+def adapter_beside(directory: Path) -> str:
+    """What is said of a model's directory that holds an adapter, too, which nobody asked to merge."""
+    return (
+        f"{directory}: {ADAPTER_CONFIG} is of an adapter beside the model, which transformers would load and "
+        f"which is not merged; pass --adapter {directory} to merge it, or remove it"
     )
 
 
