@@ -100,8 +100,8 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
-    warnings = (*model.checkpoint.notices, *family.warnings(), *warnings, *chosen.weights.warnings)
-    return Planned(plan, family.arch, chosen.weights.by_tensor, warnings)
+    notices = (*model.checkpoint.notices, *family.warnings(), *warnings, *chosen.weights.warnings)
+    return Planned(plan, family.arch, chosen.weights.by_tensor, notices)
 
 
 def prepare_gguf(model: OpenModel, request: Request) -> Planned:

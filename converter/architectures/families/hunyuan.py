@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    expert_counts,
+    gated_names,
+)
 from converter.architectures.parts.rope import Rope
-from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue
 
 
-class HunyuanDense(Llama):
+class HunyuanDense(Decoder):
     classes = ("HunYuanDenseV1ForCausalLM",)
     arch = "hunyuan-dense"
-    defaults: ClassVar = {**Llama.defaults, "rms_norm_eps": 1e-5}
+    defaults: ClassVar = {**Decoder.defaults, "rms_norm_eps": 1e-5}
+    names: ClassVar = {
+        **Decoder.names,
+        "attn_q_norm": "self_attn.query_layernorm",
+        "attn_k_norm": "self_attn.key_layernorm",
+    }
     rotates_neighbours = False
     takes_frequency_factors = False
     norms_heads = True
@@ -40,10 +48,6 @@ class HunyuanDense(Llama):
         self.config.one_of("attention_bias", False, None)
         return super().key_values()
 
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name, norm in (("q", "query_layernorm"), ("k", "key_layernorm")):
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", f"{source}.{norm}.weight", (self.head_dim,))
-
 
 class HunyuanMoe(HunyuanDense):
     """Hunyuan with experts in every layer and one feed-forward that every token uses."""
@@ -52,31 +56,28 @@ class HunyuanMoe(HunyuanDense):
     arch = "hunyuan-moe"
     defaults: ClassVar = {**HunyuanDense.defaults, "num_experts": 1, "moe_topk": 1}
 
+    names: ClassVar = {
+        **HunyuanDense.names,
+        "ffn_gate_inp": "mlp.gate.wg",
+        **gated_names("mlp.shared_mlp", "_shexp"),
+    }
+    mixture_keys = (*LENGTH, "expert_shared_feed_forward_length")
+
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        """Counts that may be lists of one number for each layer, which llama.cpp takes only where all are equal."""
+    def mixture(self) -> Mixture:
+        """Counts may be lists of one number for each layer, which llama.cpp takes only where all are equal."""
         given = {}
         for name in ("num_experts", "moe_topk"):
             value = self.config.get(name)
             if isinstance(value, list) and len(set(map(str, value))) != 1:
                 raise ArchitectureError(f"config.json: {name!r} is {value!r}, the same number for each layer expected")
             given[name] = value[0] if isinstance(value, list) else value
-        return expert_counts(Hyperparameters(given, {}), "num_experts", "moe_topk")
+        length = self.feed_forward_length
+        counts = expert_counts(Hyperparameters(given, {}), "num_experts", "moe_topk")
+        return Mixture(*counts, length, shared_length=length)
 
     def key_values(self) -> list[KeyValue]:
         shared = self.config.get("num_shared_expert")
         if any(count != 1 for count in (shared if isinstance(shared, list) else [1 if shared is None else shared])):
             raise ArchitectureError(f"config.json: 'num_shared_expert' is {shared!r}, 1 expected")
-        length = self.feed_forward_length
-        return [
-            *super().key_values(),
-            *expert_key_values(self.arch, self.expert_counts),
-            uint32(f"{self.arch}.expert_feed_forward_length", length),
-            uint32(f"{self.arch}.expert_shared_feed_forward_length", length),
-        ]
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, inner, width = self.expert_counts[0], self.feed_forward_length, self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.wg.weight", (experts, width))
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        yield from shared_expert(self, target, f"{source}.shared_mlp", (inner, width))
+        return [*super().key_values(), *self.mixture_key_values()]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
 
-class SmolLM3(Llama):
+class SmolLM3(Decoder):
     classes = ("SmolLM3ForCausalLM",)
     arch = "smollm3"
     defaults: ClassVar = {
