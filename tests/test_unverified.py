@@ -15,6 +15,7 @@ from converter.errors import ConversionError, EnvironmentFailure, OutputError, V
 from converter.execution.executor import Job
 from converter.pipeline import verifications, verify_output
 from converter.pipeline.verifications import VERIFICATIONS
+from converter.verification import memory
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -161,3 +162,15 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, 
     with pytest.raises(ConversionError) as failure:
         verify_output(output, SAMPLE)
     assert str(failure.value).startswith(message)
+
+
+def test_a_full_verification_that_cannot_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: memory.Available(100_000_000, "free"))
+    outcome = command("--method", "q4_0", "--model", SAMPLE, "--output", tmp_path / "x.gguf", "--verify", "full")
+    assert outcome.code == 3
+    assert "0.1 GB free" in outcome.err and "--verify load" in outcome.err
+    assert not list(tmp_path.iterdir())
+    told = convert(SAMPLE, "q4_0", tmp_path / "x.gguf", verify="full", dry_run=True).warnings
+    assert any("0.1 GB free" in warning for warning in told)
