@@ -59,6 +59,7 @@ class Option:
         formats: the formats that know it; all without any.
         decides: what it means to the output.
         per_job: whether a batch may say it of each job.
+        several: the command line may repeat it, or name several with commas between them, each for its own output.
         adds: where the command line's values go beside those of a file, ``before`` or ``after``; without it they
             replace them.
     """
@@ -75,6 +76,7 @@ class Option:
     formats: tuple[str, ...] = ()
     decides: Decides = Decides.BYTES
     per_job: bool = True
+    several: bool = False
     adds: str = ""
 
 

@@ -75,9 +75,11 @@ class Request:
     )
     method: str = field(
         metadata=option(
-            "How to store the weights, such as q4_0 or q8_0; see: convert methods.",
+            "How to store the weights, such as q4_k_m or q8_0; several make several files. See: convert methods.",
             "--method",
-            metavar="NAME",
+            metavar="NAME[,NAME…]",
+            default="q4_k_m; bf16 for other formats than gguf",
+            several=True,
             group=_QUANTIZATION,
             decides=Decides.NOTHING,  # a part of the key of its own, as are the output, its format and the verification
             per_job=False,
@@ -88,6 +90,7 @@ class Request:
         metadata=option(
             "GGUF file to write, or a directory for it; for other formats the model's directory; or a URL.",
             "--output",
+            "-o",
             metavar="PATH",
             key="output_path",
             default="MODEL-METHOD.gguf here",

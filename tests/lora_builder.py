@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import llama_cpp_oracle
 import numpy as np
 from numpy.typing import NDArray
 
@@ -119,34 +120,4 @@ def compare(checkpoint: Checkpoint, model: Any) -> None:
 
 def llama_logits(base: Path, adapter: Path, tokens: list[int] = TOKENS) -> NDArray[np.float32]:
     """Logits of llama.cpp with an adapter beside its base, shape (tokens, vocabulary)."""
-    import ctypes
-
-    import llama_cpp
-    from llama_cpp_oracle import silence
-
-    silence()
-    model = llama_cpp.llama_model_load_from_file(str(base).encode(), llama_cpp.llama_model_default_params())
-    assert model, f"llama.cpp does not load {base}"
-    loaded = llama_cpp.llama_adapter_lora_init(model, str(adapter).encode())
-    assert loaded, f"llama.cpp does not load {adapter}"
-    parameters = llama_cpp.llama_context_default_params()
-    parameters.n_ctx = parameters.n_batch = parameters.n_ubatch = 64
-    parameters.type_k = parameters.type_v = llama_cpp.GGML_TYPE_F32
-    parameters.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    context = llama_cpp.llama_init_from_model(model, parameters)
-    adapters, scales = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(loaded), (ctypes.c_float * 1)(1.0)
-    assert llama_cpp.llama_set_adapters_lora(context, adapters, 1, scales) == 0
-    batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
-    try:
-        batch.n_tokens = len(tokens)
-        for position, token in enumerate(tokens):
-            batch.token[position], batch.pos[position] = token, position
-            batch.n_seq_id[position], batch.seq_id[position][0], batch.logits[position] = 1, 0, 1
-        assert llama_cpp.llama_decode(context, batch) == 0
-        width = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
-        found = [llama_cpp.llama_get_logits_ith(context, position) for position in range(len(tokens))]
-        return np.stack([np.ctypeslib.as_array(row, (width,)).copy() for row in found])
-    finally:
-        llama_cpp.llama_batch_free(batch)
-        llama_cpp.llama_free(context)
-        llama_cpp.llama_model_free(model)
+    return llama_cpp_oracle.logits(base, tokens, adapter=adapter)

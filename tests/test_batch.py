@@ -113,6 +113,23 @@ def test_a_failure_does_not_stop_the_rest(here: Path) -> None:
     assert {line.split()[0]: line.split()[1] for line in again.out.splitlines()[1:]}["sample-q8_0.gguf"] == "kept"
 
 
+def test_a_wrong_path_fails_its_job_only(here: Path) -> None:
+    text = {"method": "q4_0", "calibrate": ["no.txt"]}
+    content = {"models": ["./no", str(SAMPLE)], "methods": ["q8_0", text], "defaults": {"verify": "none"}}
+    outcome = batch(**content)
+    assert outcome.code == 1
+    assert [row[:2] for row in rows(outcome.out)] == [
+        ["no-q8_0.gguf", "failed"], ["no-q4_0.gguf", "failed"], ["sample-q8_0.gguf", "done"],
+        ["sample-q4_0.gguf", "failed"],
+    ]  # fmt: skip
+    assert "no-q8_0.gguf: error: model: ./no: no such file or directory" in outcome.err
+    assert "sample-q4_0.gguf: error: calibrate: no.txt: no such file or directory" in outcome.err
+    again = batch("--resume", **content)
+    assert [row[1] for row in rows(again.out)] == ["failed", "failed", "kept", "failed"]
+    planned = batch("--dry-run", **content)
+    assert "no-q8_0.gguf: model: ./no: no such file or directory" in planned.err
+
+
 def test_two_models_at_a_time(here: Path) -> None:
     twins = [{"model_name": str(write_model(here / name, "llama")), "name": name} for name in ("one", "two")]
     outcome = batch("--jobs", 2, "--log-json", models=twins, methods=["q8_0"], defaults={"verify": "none"})

@@ -59,7 +59,11 @@ def test_quantized_sources_need_permission(sources: dict[str, Path], tmp_path: P
 
 def test_a_full_verification_needs_the_checkpoint(sources: dict[str, Path], tmp_path: Path) -> None:
     run = ("--model", sources["f16"], "--method", "q4_0", "--output", tmp_path / "x.gguf", "--verify", "full")
-    assert "a GGUF source cannot be run by transformers; verify with level load instead" in refusal(*run)
+    assert refusal(*run, code=2) == (
+        f"{sources['f16']}: a GGUF source cannot be run by transformers, so --verify full has nothing to compare with; "
+        "use --verify load"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_pruned_blocks_and_types(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def model(pristine: Path, tmp_path: Path) -> Path:
 def refused(model: Path, *options: object, code: int = 1) -> str:
     """The refusal of a conversion of ``model``, which must leave nothing behind."""
     output = model.parent / "out.gguf"
-    message = refusal("--model", model, "--method", "q4_0", "--output", output, *options, code=code)
+    method = () if "--method" in options else ("--method", "q4_0")
+    message = refusal("--model", model, *method, "--output", output, *options, code=code)
     assert not list(model.parent.glob("out.gguf*"))
     return message.replace(str(model), "MODEL")
 
@@ -215,9 +216,6 @@ def test_outputs_that_must_not_be_written(model: Path, tmp_path: Path) -> None:
         f"{linked}: is a file of the source; choose another --output"
     )
     assert shard.read_bytes() == before
-    assert refusal(*run, "--output", tmp_path / "no" / "x.gguf") == (
-        f"{tmp_path}/no/x.gguf: directory {tmp_path}/no does not exist; create it first"
-    )
     assert refusal(*run, "--output", tmp_path / "x.safetensors", code=2) == (
         f"{tmp_path}/x.safetensors: the name says safetensors but the format is gguf; rename it or set --format"
     )
@@ -239,15 +237,8 @@ def test_two_conversions_of_one_file_do_not_mix(model: Path, tmp_path: Path) -> 
     assert not output.exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (("--method", "q4_0"), "--model is missing; convert --help shows an example"),
-        (("--model", "x"), "--method is missing; convert --help shows an example"),
-    ],
-)
-def test_wrong_usage(options: tuple[str, ...], expected: str) -> None:
-    assert refusal(*options, code=2).startswith(expected)
+def test_wrong_usage() -> None:
+    assert refusal("--method", "q4_0", code=2).startswith("--model is missing; convert --help shows an example")
 
 
 def test_unknown_method_names_the_nearest(model: Path) -> None:

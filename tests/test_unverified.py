@@ -15,6 +15,7 @@ from converter.errors import ConversionError, EnvironmentFailure, OutputError, V
 from converter.execution.executor import Job
 from converter.pipeline import verifications, verify_output
 from converter.pipeline.verifications import VERIFICATIONS
+from converter.verification import memory
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -140,13 +141,11 @@ def test_any_file_is_verified_at_any_time(tmp_path: Path) -> None:
     outcome = command("verify", made, "--model", SAMPLE)
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith(f"{made}: faithful over ")
-    before = made.read_bytes()
-    damaged = bytearray(before)
-    damaged[-400_000:] = damaged[-800_000:-400_000]
-    made.write_bytes(damaged)
-    outcome = command("verify", made, "--model", SAMPLE)
+    coarse = convert(SAMPLE, "q2_k", tmp_path / "y.gguf", verify="none", catalogue="").output
+    before = coarse.read_bytes()
+    outcome = command("verify", coarse, "--model", SAMPLE, "--method", "q8_0")
     assert outcome.code == 1 and "not faithful" in outcome.err
-    assert made.read_bytes() == damaged  # what has its name keeps it
+    assert coarse.read_bytes() == before  # what has its name keeps it
 
 
 @pytest.mark.parametrize(
@@ -163,3 +162,15 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, 
     with pytest.raises(ConversionError) as failure:
         verify_output(output, SAMPLE)
     assert str(failure.value).startswith(message)
+
+
+def test_a_full_verification_that_cannot_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: memory.Available(100_000_000, "free"))
+    outcome = command("--method", "q4_0", "--model", SAMPLE, "--output", tmp_path / "x.gguf", "--verify", "full")
+    assert outcome.code == 3
+    assert "0.1 GB free" in outcome.err and "--verify load" in outcome.err
+    assert not list(tmp_path.iterdir())
+    told = convert(SAMPLE, "q4_0", tmp_path / "x.gguf", verify="full", dry_run=True).warnings
+    assert any("0.1 GB free" in warning for warning in told)

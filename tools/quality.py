@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pydoc_data.topics
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,8 +20,8 @@ from converter import convert
 from converter.errors import RecipeError
 from converter.pipeline import collect
 from converter.recipes import METHODS
+from converter.runtime import run_isolated
 from converter.verification.divergence import Divergence
-from converter.verification.llama_cpp_model import LlamaModel
 
 WINDOW = 256
 
@@ -92,11 +93,24 @@ def source_logits(model: Path, ids: list[list[int]]) -> list[np.ndarray]:
 def measure(file: Path, ids: list[list[int]], source: list[np.ndarray], threads: int) -> Divergence:
     """How far a file's predictions are from the source's."""
     divergence = Divergence()
-    with LlamaModel(file, threads) as model:
-        for window, expected in zip(ids, source, strict=True):
-            model.open_context(WINDOW)
-            divergence.add(np.asarray(window), expected, model.decode(window, 0))
+    expected = zip(ids, source, strict=True)
+
+    def compare(logits: np.ndarray) -> None:
+        window, wanted = next(expected)
+        divergence.add(np.asarray(window), wanted, logits)
+
+    run_isolated("quality:file_logits", progress=compare, file=file, ids=ids, threads=threads)
     return divergence
+
+
+def file_logits(file: Path, ids: list[list[int]], threads: int) -> Iterator[np.ndarray]:
+    """A file's logits of each window, float32 (256, vocabulary). Called in a child process."""
+    from converter.verification.llama_cpp_model import LlamaModel
+
+    with LlamaModel(file, threads) as model:
+        for window in ids:
+            model.open_context(WINDOW)
+            yield model.decode(window, 0)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install with the development extra, then lint, type-check and run all tests. Arguments go to pytest.
+# Install with the development extra, then lint, type-check and run all tests, in one process for each processor.
+# Arguments go to pytest: a path, -k recipe, -m "not slow", -n0 to run in one process.
 source "$(dirname "$0")/install.sh" dev
 
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-.venv/bin/pytest "$@"
+.venv/bin/pytest --numprocesses auto --dist loadgroup --durations 10 "$@"

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 
+#: Last part of the names of input embeddings.
+EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 #: Parts of names that releases of transformers spell differently.
 SPELLINGS = (
     ("model.language_model.", "language_model.model."),

@@ -15,8 +15,6 @@ from typing import Any
 from converter.errors import CheckpointError
 from converter.sources.source_file import quoted
 
-ADAPTER_CONFIG = "adapter_config.json"
-
 #: Fields that make something else than ``W + scale * B A`` of an adapter, and what they make of it.
 OTHER_KINDS: Mapping[str, str] = {
     "layer_replication": "repeats layers of the base",

@@ -25,7 +25,7 @@ from converter.adapters.steps import LowRank, Matrix
 from converter.architectures import TargetTensor, find_family
 from converter.checkpoints import Checkpoint
 from converter.errors import ArchitectureError, CheckpointError, OutputError, UsageError
-from converter.outputs import check_output
+from converter.outputs import check_output, make_parents
 from converter.quants import QUANT_TYPES
 from converter.sources.source_file import SourceFile
 
@@ -105,6 +105,7 @@ def export_adapter(
             progress(target.name)
         for title, matrix in pair_of(target, base, steps, adapter.config.alpha):
             add(writer, title, matrix, kind, adapter)
+    make_parents(output)
     unfinished = output.with_name(f"{output.name}.part")
     try:
         writer.write_header_to_file(unfinished)

@@ -1,4 +1,4 @@
-"""A PEFT adapter's directory: its configuration, and its tensors by the module that each belongs to."""
+"""An adapter's directory, PEFT's or MLX's: its configuration, and its tensors by the module that each belongs to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from converter.adapters.config import ADAPTER_CONFIG, LoraConfig, parse_config
+from converter.adapters.config import LoraConfig, parse_config
+from converter.adapters.mlx import WEIGHTS as MLX_WEIGHTS
+from converter.adapters.mlx import is_mlx, mlx_parts, parse_mlx_config
 from converter.checkpoints import pytorch, safetensors
+from converter.checkpoints.directory import ADAPTER_CONFIG
 from converter.checkpoints.files import Files
 from converter.checkpoints.floats import STORED_FLOATS
 from converter.checkpoints.names import without_wrappers
+from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
@@ -30,7 +34,7 @@ _PARTS = (
 
 @dataclass(frozen=True)
 class Adapter:
-    """A PEFT adapter, its headers read.
+    """An adapter, its headers read, told as PEFT tells it.
 
     Attributes:
         directory: where it lies, as given.
@@ -69,41 +73,28 @@ def open_adapter(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingP
     files = Files.of(directory, elsewhere) if directory.is_dir() else Files(directory, elsewhere, frozenset(elsewhere))
     if ADAPTER_CONFIG not in files.names:
         raise CheckpointError(
-            f"{directory}: has no {ADAPTER_CONFIG}; the directory of a PEFT adapter expected, with it and {WEIGHTS[0]}"
+            f"{directory}: has no {ADAPTER_CONFIG}; the directory of an adapter of PEFT or MLX expected, with it and "
+            f"{WEIGHTS[0]} or {MLX_WEIGHTS}"
         )
     config_file = files.open(ADAPTER_CONFIG)
-    config = parse_config(config_file.path, read_json_object(config_file))
+    fields = read_json_object(config_file)
     config_file.close()
-    name = next((name for name in WEIGHTS if name in files.names), None)
+    mlx = is_mlx(fields)
+    config = (parse_mlx_config if mlx else parse_config)(config_file.path, fields)
+    wanted = (MLX_WEIGHTS,) if mlx else WEIGHTS
+    name = next((name for name in wanted if name in files.names), None)
     if name is None:
-        raise CheckpointError(f"{directory}: has no {' and no '.join(WEIGHTS)}; download the adapter again")
+        raise CheckpointError(f"{directory}: has no {' and no '.join(wanted)}; download the adapter again")
     file = files.open(name)
-    tensors = without_wrappers((safetensors if name == WEIGHTS[0] else pytorch).read_tensors(file))
+    tensors = without_wrappers((pytorch if name == WEIGHTS[1] else safetensors).read_tensors(file))
     file.close()
-    modules: dict[str, dict[str, SourceTensor]] = {}
-    replaced: dict[str, SourceTensor] = {}
-    bases: dict[str, SourceTensor] = {}
     for key, tensor in tensors.items():
         if tensor.dtype not in STORED_FLOATS or not tensor.nbytes:
             raise CheckpointError(
                 f"{file.path}: {key} is {tensor.dtype} {list(tensor.shape)}, numbers of one of "
                 f"{', '.join(STORED_FLOATS)} expected"
             )
-        name = key.removeprefix("base_model.").removeprefix("model.") if key.startswith("base_model.") else key
-        for pattern, part in _PARTS:
-            if match := pattern.fullmatch(name):
-                modules.setdefault(match[1], {})[part.format(*match.groups())] = tensor
-                break
-        else:
-            if ".lora_" in name:
-                raise CheckpointError(
-                    f"{file.path}: {key} is no part of an adapter that is known; use PEFT to merge it"
-                )
-            if ".original_module." in name:
-                continue
-            plain = re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", name)
-            below = re.sub(r"\.base_layer(?=\.(weight|bias)$)", "", plain)
-            (bases if below != plain else replaced)[below] = tensor
+    modules, replaced, bases = (*mlx_parts(tensors), {}) if mlx else peft_parts(tensors)
     if not modules and not replaced:
         raise CheckpointError(f"{file.path}: holds no adapter's tensors (lora_A, lora_B); download it again")
     return Adapter(
@@ -116,3 +107,33 @@ def open_adapter(directory: Path, elsewhere: Mapping[str, SourceFile] = MappingP
         (config_file, file),
         sum(tensor.nbytes for tensor in tensors.values()),
     )
+
+
+def peft_parts(
+    tensors: Mapping[str, SafetensorsTensor],
+) -> tuple[Mapping[str, Mapping[str, SourceTensor]], dict[str, SourceTensor], dict[str, SourceTensor]]:
+    """Tensors of PEFT by module, those that replace the base's, and those that stand below an adapted module.
+
+    Raises:
+        CheckpointError: a part of an adapter of a kind that is not merged.
+    """
+    modules: dict[str, dict[str, SourceTensor]] = {}
+    replaced: dict[str, SourceTensor] = {}
+    bases: dict[str, SourceTensor] = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix("base_model.").removeprefix("model.") if key.startswith("base_model.") else key
+        for pattern, part in _PARTS:
+            if match := pattern.fullmatch(name):
+                modules.setdefault(match[1], {})[part.format(*match.groups())] = tensor
+                break
+        else:
+            if ".lora_" in name:
+                raise CheckpointError(
+                    f"{tensor.file.path}: {key} is no part of an adapter that is known; use PEFT to merge it"
+                )
+            if ".original_module." in name:
+                continue
+            plain = re.sub(r"\.modules_to_save(\.default)?(?=\.)", "", name)
+            below = re.sub(r"\.base_layer(?=\.(weight|bias)$)", "", plain)
+            (bases if below != plain else replaced)[below] = tensor
+    return modules, replaced, bases

@@ -19,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from converter.adapters.base_tensors import Names, Stacked, stacked_parameters, within_stack
+from converter.adapters.base_tensors import EMBEDDINGS, Names, Stacked, stacked_parameters, within_stack
 from converter.adapters.files import Adapter, open_adapter
 from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
 from converter.checkpoints import Checkpoint, SourceTensor
+from converter.checkpoints.directory import adapter_beside
 from converter.errors import CheckpointError
 from converter.sources.source_file import SourceFile, quoted
 
@@ -33,8 +34,6 @@ KEPT = 8
 CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
 #: Models whose stacked experts are of shape (experts, in, out).
 TRANSPOSED_EXPERTS = ("gpt_oss",)
-#: Last part of the names of input embeddings.
-EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 OUTPUT, OUTPUTS = "lm_head.weight", ("lm_head", "embed_out")
 #: Ends of the names of classes that compute logits.
 WITH_OUTPUT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -137,9 +136,12 @@ class Merging:
             if is_embedding(name) and before is not None and change.original.rows != before.rows:
                 config = with_field(config, "vocab_size", change.original.rows)
         changed = {name: change.result for name, change in self.changes.items()}
+        beside = adapter_beside(self.checkpoint.directory)
+        here = any(adapter.directory.resolve() == self.checkpoint.directory.resolve() for adapter in adapters)
         return dataclasses.replace(
             self.checkpoint,
             config=config,
+            notices=tuple(notice for notice in self.checkpoint.notices if notice != beside or not here),
             tensors=MappingProxyType({**self.checkpoint.tensors, **changed}),
             files=(*self.checkpoint.files, *(identity for adapter in adapters for identity in adapter.files)),
             nbytes=self.checkpoint.nbytes + sum(adapter.nbytes for adapter in adapters),

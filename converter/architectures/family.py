@@ -1,6 +1,6 @@
 """What a model family answers: its key-values, its tensors, and which source tensors it leaves out.
 
-A family is one module of this package that defines a subclass of :class:`Family`; defining it registers it. Nothing
+A family is a module below ``families/`` that defines a subclass of :class:`Family`; defining it registers it. Nothing
 else has to know it.
 """
 
@@ -10,13 +10,18 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 from converter.gguf.key_values import KeyValue
+
+#: The family's own names.
+AS_SPELLED: Mapping[str, str] = MappingProxyType({})
 
 #: Buffers that old checkpoints carry and every runtime computes itself.
 COMPUTED_BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.attn\.masked_bias", r".*\.attention\.(masked_)?bias")
@@ -30,8 +35,13 @@ class Family(ABC):
         arch: llama.cpp's name of the architecture, the prefix of its keys.
         defaults: transformers' defaults of the fields that the family reads, for configs that leave them out.
         aliases: other spellings of fields in config.json, each with the one that the family reads.
+        names: names of the tensors, as :data:`Names` says; those of the whole model, the layers (``blk``) among them,
+            are complete.
+        body: what these begin with, but for the output matrix, and do without in a checkpoint that was saved as a body
+            without a head.
         skipped: regular expressions of source tensors that are left out on purpose.
-        within: where its fields stand in config.json, for messages: ``""``, or ``"text_config."``.
+        predicts_ahead: layers beyond the model's last are left out: they predict several tokens ahead, and
+            transformers does not run them either.
         directory: where the checkpoint lies, for what stands beside its weights; None where there is nothing.
     """
 
@@ -39,15 +49,35 @@ class Family(ABC):
     arch: str
     defaults: ClassVar[Mapping[str, Any]] = {}
     aliases: ClassVar[Mapping[str, str]] = {}
+    names: ClassVar[Names] = {}
+    body: ClassVar[str] = ""
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
-    within: str = ""
+    predicts_ahead: ClassVar[bool] = False
     directory: Path | None = None
 
-    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        sources: Mapping[str, SourceTensor],
+        *,
+        renamed: Mapping[str, str] = AS_SPELLED,
+        within: str = "",
+    ) -> None:
+        """A checkpoint's family.
+
+        Args:
+            config: the parsed ``config.json``.
+            sources: the checkpoint's tensors by name.
+            renamed: beginnings of the whole model's names, each with what this checkpoint has in its place.
+            within: where the fields stand in the file, for messages: ``""`` or ``"text_config."``.
+        """
         other = {self.aliases[name]: value for name, value in config.items() if name in self.aliases}
         given = {name: value for name, value in other.items() if value is not None}
-        self.config = Hyperparameters({**config, **given}, self.defaults, self.within)
+        self.config = Hyperparameters({**config, **given}, self.defaults, within)
         self.sources = sources
+        self.renamed = renamed
+        if not renamed and self.body and self.holds(self.source_name("token_embd").removeprefix(self.body)):
+            self.renamed = {self.body: ""}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -80,9 +110,58 @@ class Family(ABC):
 
     def leaves_out(self, source: str) -> bool:
         """Whether a source tensor is left out on purpose."""
+        if self.predicts_ahead:
+            number = self.layer_number(source)
+            if number is not None and number >= self.config.integer("num_hidden_layers"):
+                return True
         return any(re.fullmatch(pattern, source) for pattern in self.skipped)
 
     # What tensors() is written with.
+
+    @property
+    def bare(self) -> bool:
+        """Whether the checkpoint was saved as a body without a head."""
+        return self.renamed.get(self.body) == ""
+
+    def source_name(self, part: str, layer: Layer | None = None) -> str:
+        """The checkpoint's name of a tensor, without ``.weight``.
+
+        Args:
+            part: a key of ``names``.
+            layer: the layer it is in; None for a tensor of the whole model.
+        """
+        spelled = self.names[part]
+        names = [self.complete(name, layer) for name in ((spelled,) if isinstance(spelled, str) else spelled)]
+        return next(filter(self.holds, names), None) or max(reversed(names), key=self.nearness)
+
+    def complete(self, name: str, layer: Layer | None = None) -> str:
+        """A name with its layer's before it, or as this checkpoint has it."""
+        if layer is not None:
+            return f"{layer.source}.{name}"
+        old = next((old for old in self.renamed if name.startswith(old)), "")
+        return f"{self.renamed[old]}{name.removeprefix(old)}" if old else name
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a module or a tensor of that name; of experts, the first counts."""
+        first = name.replace("*", "0")
+        return f"{first}.weight" in self.sources or first in self.sources
+
+    def nearness(self, name: str) -> int:
+        """How many of the modules that a missing tensor would be in are there."""
+        parts = name.split(".")
+        within = [f"{'.'.join(parts[:end])}." for end in range(1, len(parts))]
+        return sum(any(source.startswith(module) for source in self.sources) for module in within)
+
+    def layer_number(self, source: str) -> int | None:
+        """The number of the layer that a source tensor is in; None for one of the whole model."""
+        found = re.match(rf"{re.escape(self.source_name('blk'))}\.(\d+)\.", source) if "blk" in self.names else None
+        return int(found[1]) if found else None
+
+    def projection(
+        self, layer: Layer, part: str, shape: tuple[int, int], *, bias: bool = False, rows: RowMap | None = None
+    ) -> Iterator[TargetTensor]:
+        """A layer's projection under its name in ``names``; arguments as of :meth:`linear`."""
+        return self.linear(f"{layer.target}.{part}", self.source_name(part, layer), shape, bias=bias, rows=rows)
 
     def tensor(
         self,

@@ -168,12 +168,20 @@ class Hyperparameters:
 
     # Objects and lists.
 
-    def section(self, name: str, defaults: Mapping[str, Any] | None = None) -> Hyperparameters:
-        """The object in a field, empty where there is none; ArchitectureError for anything else."""
+    def section(
+        self, name: str, defaults: Mapping[str, Any] | None = None, *, path: str | None = None
+    ) -> Hyperparameters:
+        """The object in a field, empty where there is none; ArchitectureError for anything else.
+
+        Args:
+            name: the field.
+            defaults: values of the object's absent fields.
+            path: where the object stands in the file, if not in this one.
+        """
         value = self._get(name)
         if value is not None and not isinstance(value, Mapping):
             raise self.refusal(name, "an object expected")
-        return Hyperparameters(value or {}, defaults, f"{self._path}{name}.")
+        return Hyperparameters(value or {}, defaults, f"{self._path}{name}." if path is None else path)
 
     def numbers(self, name: str, length: int) -> list[float]:
         """A list of as many numbers that float32 holds; ArchitectureError otherwise."""

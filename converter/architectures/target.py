@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,3 +129,7 @@ class TargetTensor:
     @property
     def elements(self) -> int:
         return math.prod(self.shape)
+
+    def under(self, operation: Operation) -> TargetTensor:
+        """The same tensor, its sources' values under an operation; they have no other."""
+        return replace(self, pieces=tuple(replace(piece, operation=operation) for piece in self.pieces))

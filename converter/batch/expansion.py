@@ -32,6 +32,7 @@ class Job:
         model: the model's name.
         method: the method's name.
         request: what ``converter.convert`` is asked for.
+        missing: what it reads that is not there; the job fails, the others are done.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Job:
     model: str
     method: str
     request: Request
+    missing: str = ""
 
 
 def expand(batch: Batch, file: Path, *, overwrite: bool = False, force: bool = False) -> list[Job]:
@@ -51,8 +53,8 @@ def expand(batch: Batch, file: Path, *, overwrite: bool = False, force: bool = F
         force: all jobs convert again what the catalogue has.
 
     Raises:
-        UsageError: a method, a model, a name or a template that does not exist; two jobs with the same output; no
-            job at all. Each with its place in the file.
+        UsageError: a method, a name or a template that does not exist; two jobs with the same output; no job at all, or
+            none whose files are there. Each with its place in the file.
     """
     try:
         models = _by_name("models", [(model.name or default_name(model.model_name), model) for model in batch.models])
@@ -71,6 +73,8 @@ def expand(batch: Batch, file: Path, *, overwrite: bool = False, force: bool = F
         if not jobs:
             raise UsageError("no jobs; expected models and methods, or jobs")
         _check_outputs(jobs)
+        if all(job.missing for job in jobs):
+            raise UsageError(f"{jobs[0].place}: {jobs[0].missing}")
     except ConversionError as error:
         raise UsageError(f"{file}: {error}") from None
     said = [
@@ -124,9 +128,10 @@ def _job(
         said = _complete(said, layer.model_dump(exclude_unset=True, exclude=names))
     try:
         request, output = _request(said, model.model_name, method.method, name, called, batch)
+        missing = _missing(request)
     except ConversionError as error:
         raise UsageError(f"{place}: {error}") from None
-    return Job(output, place, name, called, request)
+    return Job(output, place, name, called, request, missing)
 
 
 def _complete(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +154,6 @@ def _request(
     fields = {"model": model_label, "method": method_label, "format": container.name, "suffix": container.suffix}
     output = fill(choices.pop("output", OUTPUT.default), fields)
     directory = Path(batch.output_directory)
-    _check_inputs(choices, model)
     if choices.get("push_to_hub"):
         choices["push_to_hub"] = fill(choices["push_to_hub"], fields)
     named = {
@@ -177,16 +181,17 @@ def fill(template: str, fields: Mapping[str, str]) -> str:
     return template.format(**fields)
 
 
-def _check_inputs(choices: Mapping[str, Any], model: str) -> None:
-    """Refuse what should be on this machine and is not."""
-    named = [("model", model)]
+def _missing(request: Request) -> str:
+    """What should be on this machine and is not, by its key; empty where all is there."""
+    named = [("model", request.model)]
     for key, found in JOB_KEYS.items():
-        if found.option.decides is Decides.CONTENT and (value := choices.get(found.name)):
+        if found.option.decides is Decides.CONTENT and (value := getattr(request, found.name)):
             named += [(key, path) for path in ([value] if isinstance(value, str) else value)]
     for key, path in named:
-        elsewhere = key not in ("imatrix", "calibrate") and _ELSEWHERE.fullmatch(path)
+        elsewhere = key not in ("imatrix", "calibrate") and _ELSEWHERE.fullmatch(str(path))
         if not elsewhere and not Path(path).exists():
-            raise UsageError(f"{key}: {path}: no such file or directory")
+            return f"{key}: {path}: no such file or directory"
+    return ""
 
 
 def _check_outputs(jobs: Sequence[Job]) -> None:

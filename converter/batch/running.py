@@ -160,7 +160,8 @@ def perform(
     """
     make_directories(directory, jobs)
     with BatchLock(directory, file) as lock:
-        early = kept(jobs) if resume else []
+        early = [Outcome(job, reason=job.missing, error="UsageError", exit_code=2) for job in jobs if job.missing]
+        early += kept(jobs) if resume else []
         yield from early
         done = {outcome.job.name for outcome in early}
         missing = [job for job in jobs if job.name not in done]
@@ -178,7 +179,13 @@ def kept(jobs: Sequence[Job]) -> list[Outcome]:
     found = []
     for job in jobs:
         model, asked = Path(str(job.request.model)), job.request
-        if asked.force or not model.exists() or asked.catalogue is None or not Path(asked.catalogue).exists():
+        if (
+            job.missing
+            or asked.force
+            or not model.exists()
+            or asked.catalogue is None
+            or not Path(asked.catalogue).exists()
+        ):
             continue
         with Bookkeeping(Path(asked.catalogue), lambda _: None) as books:
             record = books.answer(key_of(vars(asked), Source.local(model), Path(str(asked.output))))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from converter.errors import ConversionError
+from converter.outputs import special_file
 
 #: In the file's header: whose it is, and the version of the tables below.
 APPLICATION_ID = 0x63767274
@@ -61,6 +62,8 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
     """
     if not writable and not path.is_file():
         raise CatalogueError(f"{path}: no catalogue here; name one with --catalogue, or the directory of the outputs")
+    if special := special_file(path):
+        raise CatalogueError(f"{path}: is {special}, not a file; choose another --catalogue")
     with explained(path):
         mode = "rwc" if writable else "ro"
         connection = sqlite3.connect(
@@ -113,5 +116,11 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def locate(place: Path) -> Path:
-    """The catalogue that a user means by a file, or by the directory of the outputs."""
+    """The catalogue that a user means by a file, or by the directory of the outputs.
+
+    Raises:
+        CatalogueError: there is no such place.
+    """
+    if not place.exists():
+        raise CatalogueError(f"{place}: no such file or directory; give a directory of outputs, or a {DEFAULT_NAME}")
     return place / DEFAULT_NAME if place.is_dir() else place

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from converter.checkpoints.consolidated import PARAMETERS, open_original
 from converter.checkpoints.files import CONFIG, EXPECTED, PIPELINE, Files
-from converter.checkpoints.names import recognized, without_wrappers
+from converter.checkpoints.foreign import refuse_foreign
+from converter.checkpoints.names import belongs_to_no_model, recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
 from converter.checkpoints.tensor import SourceTensor
-from converter.checkpoints.tied import without_tied_head
+from converter.checkpoints.tied import may_be_tied, without_tied_head
 from converter.errors import CheckpointError
+from converter.sources.other_formats import explained_files
 from converter.sources.source_file import FileIdentity, SourceFile, read_json_object
+
+ADAPTER_CONFIG = "adapter_config.json"
+"""What tells that a directory holds an adapter."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +92,15 @@ def open_checkpoint(
     described = [name for name in (CONFIG, *([PARAMETERS] if weights.original else [])) if name in files.names]
     if not described or (weights.original and PARAMETERS not in described):
         wanted = PARAMETERS if weights.original else CONFIG
-        raise CheckpointError(f"{directory}: has no {wanted}; expected {EXPECTED}")
+        other = explained_files(files.names)
+        raise CheckpointError(f"{directory}: has no {wanted}; {other or f'expected {EXPECTED}'}")
     opened = [files.open(name) for name in described]
     settings = {name: read_json_object(file) for name, file in zip(described, opened, strict=True)}
     for file in opened:
         file.close()
     shards, held = read_all(files, weights)
-    ranks = held if weights.ranks else [union(files, weights, shards, held)]
+    described_by = settings.get(CONFIG, {})
+    ranks = held if weights.ranks else [union(files, weights, shards, held, partial(_spared, described_by))]
     nbytes = sum(tensor.nbytes for rank in ranks for tensor in rank.values())
     config: dict[str, Any]
     tensors: Mapping[str, SourceTensor]
@@ -103,9 +111,35 @@ def open_checkpoint(
     else:
         named, notices = recognized(settings[CONFIG], ranks[0], leave_out)
         config, stored = without_tied_head(settings[CONFIG], named)
-        tensors, found = dequantized(opened[0].path, config, stored)
+        refuse_foreign(stored)
+        tensors, found = dequantized(opened[0].path, config, stored, partial(_beside, files))
         notices += found
+    if ADAPTER_CONFIG in files.names:
+        notices.append(adapter_beside(directory))
     identities = tuple(file.identity for file in (*opened, *shards))
     return Checkpoint(
         directory, config, MappingProxyType(dict(tensors)), identities, nbytes, tuple(shards), tuple(notices)
     )
+
+
+def adapter_beside(directory: Path) -> str:
+    """What is said of a model's directory that holds an adapter, too, which nobody asked to merge."""
+    return (
+        f"{directory}: {ADAPTER_CONFIG} is of an adapter beside the model, which transformers would load and "
+        f"which is not merged; pass --adapter {directory} to merge it, or remove it"
+    )
+
+
+def _spared(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a tensor that the index lists may be in no shard, because a model does without it."""
+    return may_be_tied(config, name) or belongs_to_no_model(name)
+
+
+def _beside(files: Files, name: str) -> dict[str, Any] | None:
+    """A JSON object in another file of the directory, where it is there."""
+    if name not in files.names:
+        return None
+    file = files.open(name)
+    found = read_json_object(file)
+    file.close()
+    return found

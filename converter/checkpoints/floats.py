@@ -20,7 +20,7 @@ class StoredFloat:
 
     Attributes:
         dtype: numpy type of one stored element (for bfloat16, of its bits).
-        widen: ``widen(stored, out)`` converts exactly, both of the same shape, ``out`` float32.
+        widen: ``widen(stored, out)`` converts to float32, both of the same shape.
     """
 
     dtype: DTypeLike
@@ -33,6 +33,12 @@ class StoredFloat:
 
 def _copy(stored: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     np.copyto(out, stored)
+
+
+def _narrow(stored: NDArray[np.float64], out: NDArray[np.float32]) -> None:
+    # As PyTorch converts: to the nearest, beyond float32's range to infinity.
+    with np.errstate(over="ignore"):
+        np.copyto(out, stored, casting="same_kind")
 
 
 def _widen_bfloat16(stored: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
@@ -81,18 +87,20 @@ def _widen_float8(exponent_bits: int, infinity: float) -> Callable[[NDArray[np.u
     return widen
 
 
-STORED_FLOATS: dict[str, StoredFloat] = {
-    "F32": StoredFloat("<f4", _copy),
-    "F16": StoredFloat("<f2", _widen_float16),
-    "BF16": StoredFloat("<u2", _widen_bfloat16),
-}
-"""The types whose weights can be read, by their name in safetensors."""
-
 STORED_FLOAT8: dict[str, StoredFloat] = {
     "F8_E4M3": StoredFloat("u1", _widen_float8(4, 479.0)),  # no infinity: 448 is the largest number, 480 means NaN
     "F8_E5M2": StoredFloat("u1", _widen_float8(5, 2.0**16)),
 }
-"""Types that mean nothing without a scale."""
+"""Types that have a scale in a quantized checkpoint, and mean what they say in one that isn't."""
+
+STORED_FLOATS: dict[str, StoredFloat] = {
+    "F32": StoredFloat("<f4", _copy),
+    "F16": StoredFloat("<f2", _widen_float16),
+    "BF16": StoredFloat("<u2", _widen_bfloat16),
+    "F64": StoredFloat("<f8", _narrow),
+    **STORED_FLOAT8,
+}
+"""The types whose weights can be read, by their name in safetensors; float64 is rounded, the others are exact."""
 
 
 def widen_exponents(stored: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -127,17 +127,22 @@ def recognized(
     return dict(tensors), notices + found
 
 
+def belongs_to_no_model(name: str) -> bool:
+    """Whether a tensor's name is one of those in ``LEFT_OUT``."""
+    return any(kind.pattern.fullmatch(name) for kind in LEFT_OUT)
+
+
 def without_wrappers(tensors: Tensors) -> dict[str, SafetensorsTensor]:
     """The tensors of any state dict without what wrappers put into and before all names. Raises as the above."""
     tensors, _ = _without_inserted(tensors)
-    while prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), ""):
-        if not tensors:
-            break
-        tensors = _renamed(tensors, partial(_stripped, prefix))
+    while tensors and (
+        prefix := next((f"{one}." for one in WRAPPERS if all(name.startswith(f"{one}.") for name in tensors)), "")
+    ):
+        tensors = _renamed(tensors, partial(_without, prefix))
     return dict(tensors)
 
 
-def _stripped(prefix: str, name: str) -> str:
+def _without(prefix: str, name: str) -> str:
     return name.removeprefix(prefix)
 
 

@@ -32,6 +32,7 @@ from converter.checkpoints.rebuilt import StoredView
 from converter.checkpoints.safetensors import DTYPE_BITS, SafetensorsTensor
 from converter.checkpoints.strided import StridedTensor, is_contiguous
 from converter.errors import CheckpointError
+from converter.sources.contents import LOOKED_AT, described
 from converter.sources.source_file import SourceFile, quoted
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
     elif begin[257:262] == b"ustar":
         raise CheckpointError(f"{file.path}: is in PyTorch's tar format of 2016, which is not read; {_SAVE}")
     else:
-        raise CheckpointError(f"{file.path}: is not a file of torch.save; download it again")
+        what = described(file.read_bytes(0, min(file.size, LOOKED_AT)), file.size)
+        raise CheckpointError(f"{file.path}: {what or 'is not a file of torch.save; download it again'}")
     views = _state_dict(content, str(file.path))
     return {name: _tensor(part(view.storage.key), name, view) for name, view in views.items()}
 

@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from converter.checkpoints.floats import STORED_FLOATS
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
+from converter.sources.contents import LOOKED_AT, described
 from converter.sources.source_file import JSON_LIMIT, SourceFile, parse_json_object, quoted
 
 DTYPE_BITS = {
@@ -154,9 +155,13 @@ def read_tensors(file: SourceFile) -> dict[str, SafetensorsTensor]:
     Raises:
         CheckpointError: the file is not safetensors, or its header contradicts itself or the file's size.
     """
+    begin = file.read_bytes(0, min(file.size, LOOKED_AT))
+    length = int.from_bytes(begin[:8], "little")
+    # A header begins with a brace; anything else is not safetensors, and what it is may be told.
+    if begin[8:9] != b"{" and (what := described(begin, file.size)):
+        raise CheckpointError(f"{file.path}: {what}")
     if file.size < 8:
         raise CheckpointError(f"{file.path}: has {file.size} bytes, too few for safetensors; download it again")
-    length = int.from_bytes(file.read_bytes(0, 8), "little")
     if length > JSON_LIMIT:
         raise CheckpointError(
             f"{file.path}: announces a header of {length} bytes, expected at most {JSON_LIMIT}; "
@@ -246,8 +251,9 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _chunk(dtype: DTypeLike) -> NDArray[Any]:
-    """This thread's memory for one chunk of stored elements of at most 4 bytes."""
+    """This thread's memory for one chunk of stored elements."""
     memory: NDArray[np.uint32] | None = getattr(_scratch, "memory", None)
-    if memory is None:
-        memory = _scratch.memory = np.empty(_CHUNK, np.uint32)
+    needed = _CHUNK * max(np.dtype(dtype).itemsize // 4, 1)
+    if memory is None or len(memory) < needed:
+        memory = _scratch.memory = np.empty(needed, np.uint32)
     return memory.view(dtype)[:_CHUNK]

@@ -12,6 +12,7 @@ from converter.checkpoints.pytorch import read_tensors as read_pytorch
 from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.checkpoints.safetensors import read_tensors as read_safetensors
 from converter.errors import CheckpointError
+from converter.sources.other_formats import below, explained_files
 from converter.sources.source_file import SourceFile, quoted, read_json_object
 
 Reader = Callable[[SourceFile], dict[str, SafetensorsTensor]]
@@ -54,8 +55,11 @@ LAYOUTS = (
 
 _RANK = re.compile(r"consolidated\.(\d+)\.pth", re.ASCII)
 _LONE = {"safetensors": read_safetensors, "bin": read_pytorch, "pt": read_pytorch, "pth": read_pytorch}
-_NOT_WEIGHTS = re.compile(r"(adapter_model|consolidated|optimizer|scheduler|scaler|training_args|rng_state).*")
-"""What lies beside weights after training and ends like them."""
+_NOT_WEIGHTS = re.compile(
+    r"(adapter_model|adapters\.|consolidated|optimizer|scheduler|scaler|training_args|rng_state|openvino_|params_shard_|"
+    r"zero_pp_rank_|mp_rank_|pytorch_model_fsdp).*|.*rank_?\d+\.pt"
+)
+"""What lies beside weights after training or belongs to something else, and ends like them."""
 
 
 @dataclass(frozen=True)
@@ -166,13 +170,8 @@ def _of_ranks(files: Files) -> Weights | None:
 def _nothing(files: Files) -> CheckpointError:
     """What is said of a directory without weights."""
     directory, names = files.directory, files.names
-    if gguf := sorted(name for name in names if name.endswith(".gguf")):
-        return CheckpointError(f"{directory}: {gguf[0]} is a GGUF file; pass its path as the model to convert it")
-    if adapter := sorted(name for name in names if name.startswith("adapter_model.")):
-        return CheckpointError(
-            f"{directory}: {adapter[0]} is an adapter without its model; pass the model it was trained on, and this "
-            "directory as the adapter"
-        )
+    if foreign := explained_files(names | below(directory, names)):
+        return CheckpointError(f"{directory}: holds no weights that are read: {foreign}")
     near = sorted(path.parent for path in (*directory.glob(f"*/{CONFIG}"), *directory.glob(f"snapshots/*/{CONFIG}")))
     advice = f"; did you mean {near[0]}?" if near else ""
     state = "holds no weights" if names else "is empty"
@@ -211,9 +210,18 @@ def read_all(files: Files, weights: Weights) -> tuple[list[SourceFile], list[dic
 
 
 def union(
-    files: Files, weights: Weights, shards: list[SourceFile], held: list[dict[str, SafetensorsTensor]]
+    files: Files,
+    weights: Weights,
+    shards: list[SourceFile],
+    held: list[dict[str, SafetensorsTensor]],
+    spared: Callable[[str], bool] = lambda _: False,
 ) -> dict[str, SafetensorsTensor]:
     """The tensors of all shards, each of them in the shard where the index, if there is one, puts it.
+
+    Args:
+        files, weights: the checkpoint's.
+        shards, held: files with the weights, and the tensors of each.
+        spared: whether a tensor of that name may be in the index and in no shard.
 
     Raises:
         CheckpointError: a tensor is in two shards, or the index and the shards disagree.
@@ -229,7 +237,8 @@ def union(
                 )
             tensors[name], where[name] = tensor, shard
     if weights.placed is not None:
-        _compare(files.directory / weights.index, weights.placed, where)
+        placed = {name: shard for name, shard in weights.placed.items() if name in where or not spared(name)}
+        _compare(files.directory / weights.index, placed, where)
     return tensors
 
 

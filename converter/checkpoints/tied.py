@@ -10,6 +10,20 @@ from converter.checkpoints.strided import StridedTensor
 
 HEADS = ("lm_head.weight", "embed_out.weight", "language_model.lm_head.weight")
 """What output matrices are called."""
+COPIES = (*HEADS, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+"""Tensors that a model may make of its embedding."""
+
+
+def may_be_tied(config: Mapping[str, Any], name: str) -> bool:
+    """Whether a tensor may be the embedding under another name; what config.json does not say, its class decides."""
+    return name in COPIES and False not in _said(config)
+
+
+def _said(config: Mapping[str, Any]) -> list[Any]:
+    """What config.json says of ``tie_word_embeddings``, of the whole and of its text part."""
+    text = config.get("text_config")
+    holders = [config, text] if isinstance(text, dict) else [config]
+    return [holder["tie_word_embeddings"] for holder in holders if holder.get("tie_word_embeddings") is not None]
 
 
 def without_tied_head(
@@ -28,9 +42,7 @@ def without_tied_head(
         strides = tensor.strides if isinstance(tensor, StridedTensor) else None
         places.setdefault((id(tensor.file), tensor.offset, tensor.shape, strides), []).append(name)
     shared = [name for names in places.values() if len(names) > 1 for name in names if name in HEADS]
-    text = config.get("text_config")
-    holders = [config, text] if isinstance(text, dict) else [config]
-    said = [holder["tie_word_embeddings"] for holder in holders if holder.get("tie_word_embeddings") is not None]
+    text, said = config.get("text_config"), _said(config)
     if not shared or False in said:
         return config, tensors
     if not said:

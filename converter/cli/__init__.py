@@ -11,7 +11,7 @@ import click
 
 from converter.cli.failures import told
 from converter.cli.group import ConvertGroup
-from converter.cli.options import options_of
+from converter.cli.options import GroupedOption, options_of
 from converter.errors import ConversionError
 from converter.request import Request
 
@@ -22,30 +22,46 @@ from converter.request import Request
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-@click.option("--config", metavar="FILE", help="The same run as YAML; options given here override it.")
-@click.option("--recipe", metavar="FILE", help="A YAML file with a recipe of your own; see configs/recipe.yaml.")
-@click.option("--no-catalogue", is_flag=True, help="Record nothing.")
+@click.option(
+    "--recipe",
+    cls=GroupedOption,
+    group="Quantization",
+    metavar="FILE",
+    help="A YAML file with a recipe of your own; see configs/recipe.yaml.",
+)
+@click.option("--no-catalogue", cls=GroupedOption, group="Output", is_flag=True, help="Record nothing.")
+@click.option(
+    "--config",
+    cls=GroupedOption,
+    group="Run",
+    metavar="FILE",
+    help="The same run as YAML; options given here override it.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Print every tensor; on failure, a traceback.")
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option("--log-json", is_flag=True, help="Tell of each step on standard error as a line of JSON.")
+@click.option("--log-json", is_flag=True, help="Log each step on standard error as a line of JSON.")
 @click.version_option(package_name="converter", prog_name="convert")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
-    """Turn a language-model checkpoint into a small, fast, verified file.
+    """Turn a language model's checkpoint into a small, fast, verified file.
 
     \b
+        convert ./my-model                       # to my-model-q4_k_m.gguf
+        convert ./my-model q8_0
         convert --method q4_0 --model ./my-model --output my-model-q4_0.gguf
+        convert ORG/NAME q4_k_m,q8_0 --output models/
 
-    The weights are read once, in pieces, and the file is checked against its source before it gets its name. A run
-    that was interrupted goes on where it stopped when the same command is given again.
+    The weights are read once, in pieces, and each file is checked against its source before it gets its name. If a run
+    is interrupted, give the same command again: it continues where it stopped.
     """
     if context.invoked_subcommand is None:
-        if not any(options[name] for name in ("model", "method", "config", "output")):
+        words = context.args
+        if not words and not any(options[name] for name in ("model", "method", "config", "output")):
             click.echo(context.get_help())
             return
         from converter.cli.convert import run
 
-        run(**options)
+        context.exit(run(words, **options))
 
 
 def main() -> None:

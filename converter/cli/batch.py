@@ -181,6 +181,9 @@ def print_jobs(jobs: Sequence[Job]) -> None:
         ],
         right=("reading",),
     )
+    for job in jobs:
+        if job.missing:
+            click.echo(f"convert: warning: {job.name}: {job.missing}", err=True)
 
 
 def print_outcomes(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> None:

@@ -1,140 +1,125 @@
-"""A conversion from the command line: options over configuration, a bar, a summary."""
+"""A conversion from the command line: words and options over configuration, a bar, a summary for each output."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from converter.outputs import size
-
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from converter.pipeline import Result
+    from converter.request import Request
 
-    from converter.pipeline import Progress, Result
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line and the configuration file ask for together.
+
+    Attributes:
+        requests: one for each method, of one model.
+        notes: what was understood or chosen, one sentence each.
+        verbose: print every tensor.
+    """
+
+    requests: Sequence[Request]
+    notes: Sequence[str]
+    verbose: bool
 
 
-def run(**options: Any) -> None:
-    """Convert as the options and the configuration file say, and print what was made."""
-    from converter.logs import ProgressLog, configure_logs, event, log_result
+def run(words: Sequence[str], **options: Any) -> int:
+    """Convert as words, options and the configuration file say, print what was made, and return the exit code.
+
+    Raises:
+        ConversionError: the only output that was asked for could not be made.
+    """
+    from converter.cli.progress import Bar
+    from converter.errors import ConversionError
+    from converter.logs import ProgressLog, configure_logs, event
 
     quiet, as_json = options["quiet"], options["log_json"]
     configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
     bar = Bar(hidden=quiet or as_json)
     with contextlib.closing(bar):
-        settings, verbose = settings_of(options)
-        configure_logs(json=as_json, verbose=verbose, quiet=quiet)
+        asked = understood(words, options)
+        configure_logs(json=as_json, verbose=asked.verbose, quiet=quiet)
+        for note in () if quiet or as_json else asked.notes:
+            click.echo(f"convert: {note}", err=True)
         if as_json:
-            asked = {name: str(settings.get(name)) for name in ("model", "method", "output")}
-            event("started", f"{settings['method']} of {settings['model']}", **asked)
-        from converter.pipeline import convert
+            for request in asked.requests:
+                fields = {name: str(getattr(request, name)) for name in ("model", "method", "output")}
+                event("started", f"{request.method} of {request.model}", **fields)
+        from converter.pipeline import convert_together
 
-        result = convert(**settings, progress=ProgressLog().show if as_json else bar.show)
+        outcomes = convert_together(asked.requests, progress=ProgressLog().show if as_json else bar.show)
+    if len(outcomes) == 1 and isinstance(outcomes[0], ConversionError):
+        raise outcomes[0]
+    code = 0
+    for request, outcome in zip(asked.requests, outcomes, strict=True):
+        if isinstance(outcome, ConversionError):
+            code = code or outcome.exit_code
+            event("failed", f"{request.method}: {outcome}", error=type(outcome).__name__, exit_code=outcome.exit_code)
+        else:
+            tell(outcome, quiet=quiet, as_json=as_json, dry_run=request.dry_run, verbose=asked.verbose)
+    return code
+
+
+def tell(result: Result, *, quiet: bool, as_json: bool, dry_run: bool, verbose: bool) -> None:
+    """Warnings on standard error, the summary on standard output."""
+    from converter.cli.summary import print_summary, print_tensors
+    from converter.logs import log_result
+
     if as_json:
         log_result(result)
     else:
         for warning in result.warnings:
             click.echo(f"convert: warning: {warning}", err=True)
     if not quiet:
-        if options["dry_run"] or verbose:
+        if dry_run or verbose:
             print_tensors(result)
-        print_summary(result, dry_run=options["dry_run"])
+        print_summary(result, dry_run=dry_run)
 
 
-def settings_of(options: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Arguments of ``converter.convert`` from the command line, the configuration behind it; and ``verbose``."""
+def understood(words: Sequence[str], options: Mapping[str, Any]) -> Asked:
+    """What is asked for, the configuration file behind words and options.
+
+    Raises:
+        UsageError: words, options or the file do not say what to do.
+    """
+    from converter.cli.arguments import check_methods, is_method, outputs_of, settle_words
     from converter.config.merging import merge
+    from converter.recipes.method_names import DEFAULTS
+    from converter.request import Request
 
     file: dict[str, Any] = {}
     if options["config"] is not None:
         from converter.config.schema import read_configuration
 
         file = read_configuration(Path(options["config"]))
-    settings = merge(options, file, None if options["recipe"] is None else Path(options["recipe"]))
+    model = options["model"]
+    if model is None and words and is_method(words[0]):
+        model = file.get("model")
+    model, names = settle_words(words, model, options["method"])
+    container = options["output_format"] or file.get("output_format", Request.output_format)
+    notes = []
+    if not names and "method" in file:
+        names = [file["method"]]
+    elif not names and (model or file.get("model")):
+        names = [DEFAULTS[container]]
+        notes.append(f"no method is given; taking {names[0]} (others: convert methods)")
+    methods = check_methods(names, container)
+    notes += [f"{name} is {method} here" for name, method in methods if name.lower() != method]
+    given = {**options, "model": model, "method": methods[0][1] if methods else None}
+    arguments = merge(given, file, None if options["recipe"] is None else Path(options["recipe"]))
     if options["no_catalogue"]:
-        settings["catalogue"] = ""
-    return settings, options["verbose"] or file.get("verbose", False)
-
-
-#: Unit of each stage that is measured.
-UNITS = {"fetch": "B", "write": "B", "calibrate": " tokens", "deliver": "B"}
-#: What a step of the other stages is introduced with.
-STEPS = {
-    "fetch": "fetching ",
-    "read": "reading ",
-    "write": "writing ",
-    "calibrate": "calibrating: ",
-    "verify": "verifying: ",
-    "deliver": "delivering ",
-}
-
-
-class Bar:
-    """Progress on standard error: a line for each step, a bar with rate and remaining time where there is a measure."""
-
-    def __init__(self, *, hidden: bool) -> None:
-        self.hidden = hidden
-        self._bar: tqdm[Any] | None = None
-        self._stage = ""
-
-    def show(self, progress: Progress) -> None:
-        if self.hidden:
-            return
-        if progress.stage != self._stage:
-            self.close()
-            self._stage = progress.stage
-        if not progress.total:
-            click.echo(STEPS[progress.stage] + progress.item, err=True)
-            return
-        if self._bar is None:
-            from tqdm import tqdm
-
-            unit = UNITS[progress.stage]
-            self._bar = tqdm(total=progress.total, unit=unit, unit_scale=True, dynamic_ncols=True, file=sys.stderr)
-        self._bar.set_postfix_str(progress.item, refresh=False)
-        self._bar.update(progress.done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def print_tensors(result: Result) -> None:
-    """Every tensor with its shape and type, under the name of its file where there are several."""
-    width = max(len(name) for name in result.tensor_types)
-    before = ""
-    for name, kind in result.tensor_types.items():
-        file = result.tensor_files.get(name, "")
-        if file != before:
-            click.echo(file)
-            before = file
-        shape = " × ".join(str(size) for size in result.tensor_shapes[name])
-        click.echo(f"  {name:<{width}}  {kind:<6}  {shape}")
-
-
-def print_summary(result: Result, *, dry_run: bool) -> None:
-    """What was made, in plain words."""
-    made = "would be" if dry_run else "is"
-    click.echo(
-        f"{result.output} {made} {size(result.output_bytes)} in {result.method}: {result.bits_per_weight:.2f} bits per "
-        f"weight for {result.weights:,} weights, from {size(result.source_bytes)}"
-    )
-    if dry_run:
-        return
-    if result.url is not None:
-        click.echo(f"uploaded to {result.url}")
-    if result.known:
-        click.echo("known from the catalogue, unchanged since; --force converts all the same")
-        return
-    seconds = result.seconds["write"]
-    resumed = ", going on from an interrupted run" if result.resumed else ""
-    click.echo(f"written in {seconds:.2f} s{resumed}: {result.source_bytes / seconds / 1e9:.2f} GB/s of source weights")
-    if result.verification is None:
-        click.echo("not verified (--verify none)")
-    else:
-        click.echo(f"verified in {result.seconds['verify']:.2f} s: {result.verification.verdict}")
+        arguments["catalogue"] = ""
+    chosen = [method for _, method in methods]
+    outputs = outputs_of(arguments.get("output"), arguments["model"], chosen, container)
+    requests = [
+        Request(**{**arguments, "method": method, "output": output})
+        for method, output in zip(chosen, outputs, strict=True)
+    ]
+    return Asked(requests, notes, options["verbose"] or file.get("verbose", False))

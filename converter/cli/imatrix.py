@@ -94,10 +94,11 @@ def combine_files(files: tuple[str, ...], output: Path, chunk_size: int | None, 
     """Write the sum of several files."""
     from converter.imatrix import combine, read_imatrix, write_imatrix
     from converter.imatrix.matrix import CHUNK_SIZE
-    from converter.outputs import check_output
+    from converter.outputs import check_output, make_parents
 
     check_output(output, overwrite=overwrite)
     matrix = combine([read_imatrix(file, chunk_size or CHUNK_SIZE) for file in files])
+    make_parents(output)
     write_imatrix(output, matrix)
     return matrix
 

@@ -1,4 +1,4 @@
-"""``convert inspect FILE``: a GGUF's header as a table."""
+"""``convert inspect FILE|DIR``: a GGUF's header, or a checkpoint, as a table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,60 @@ from typing import Any
 
 import click
 
+from converter.errors import UsageError
+
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--all", "everything", is_flag=True, help="Print long values whole.")
-def inspect(file: Path, everything: bool) -> None:
-    """Print a GGUF file's key-values and tensors."""
+@click.argument("path", metavar="FILE|DIR", type=click.Path(path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Print long values in full.")
+def inspect(path: Path, everything: bool) -> None:
+    """Print what a GGUF file or a checkpoint's directory holds: key-values or config.json, and tensors."""
+    if path.is_dir():
+        print_checkpoint(path, everything)
+    elif path.suffix == ".safetensors":
+        raise UsageError(f"{path}: is one file of a checkpoint; inspect its directory: convert inspect {path.parent}")
+    else:
+        print_gguf(path, everything)
+
+
+def print_checkpoint(directory: Path, everything: bool) -> None:
+    """Print a checkpoint's configuration and tensors.
+
+    Raises:
+        CheckpointError: the directory holds none, or a damaged one.
+    """
+    from converter.checkpoints import open_checkpoint
+
+    files = sorted(path.name for path in directory.glob("*.gguf"))
+    if files and not (directory / "config.json").exists():
+        raise UsageError(f"{directory}: holds GGUF files; inspect one of them: convert inspect {directory / files[0]}")
+    with open_checkpoint(directory) as checkpoint:
+        names = checkpoint.config.get("architectures") or [checkpoint.config.get("model_type", "an unknown class")]
+        click.echo(f"{directory}: checkpoint of {', '.join(map(str, names))}, {checkpoint.nbytes / 1e6:.1f} MB")
+        click.echo(f"\nconfig.json: {len(checkpoint.config)} keys")
+        width = max((len(key) for key in checkpoint.config), default=0)
+        for key, value in checkpoint.config.items():
+            click.echo(f"  {key:<{width}}  {shown(value, everything)}")
+        click.echo(f"\n{len(checkpoint.tensors)} tensors")
+        width = max((len(name) for name in checkpoint.tensors), default=0)
+        for name, tensor in checkpoint.tensors.items():
+            shape = " × ".join(map(str, tensor.shape))
+            click.echo(f"  {name:<{width}}  {tensor.dtype:<6}  {shape:>16}")
+        elements = sum(math.prod(tensor.shape) for tensor in checkpoint.tensors.values())
+        for notice in checkpoint.notices:
+            click.echo(f"note: {notice}")
+    if elements:
+        bits = 8 * checkpoint.nbytes / elements
+        click.echo(f"\n{elements:,} weights in {checkpoint.nbytes:,} bytes: {bits:.2f} bits per weight")
+    click.echo(f"convert {directory} --dry-run shows what a conversion would make of it")
+
+
+def print_gguf(file: Path, everything: bool) -> None:
+    """Print a GGUF file's key-values and tensors.
+
+    Raises:
+        CheckpointError: it is none, or damaged.
+    """
     from converter.checkpoints.gguf import type_of
     from converter.gguf.reader import read_gguf_header
 

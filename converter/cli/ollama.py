@@ -62,6 +62,11 @@ def run(
     from converter.ollama.server import check_name, post
 
     check_name(name)
+    if model.is_dir():
+        raise UsageError(
+            f"{model}: is a directory, and Ollama takes a GGUF file; make one first: convert {model} q4_k_m "
+            f"--output {name.replace(':', '-').replace('/', '-')}.gguf"
+        )
     if modelfile is not None and source is not None:
         raise UsageError("--source is for what --modelfile says already; give one of them")
     files = [part.file.path for part in open_parts(model)]

@@ -16,8 +16,8 @@ _KINDS: Mapping[Kind, Callable[[Option], dict[str, Any]]] = {
     Kind.FLAG: lambda option: {"is_flag": True},
     Kind.COUNT: lambda option: {"type": click.IntRange(1)},
     Kind.SIZE: lambda option: {"type": ByteSize()},
-    Kind.TEXTS: lambda option: {"multiple": True},
-    Kind.ASSIGNMENTS: lambda option: {"multiple": True},
+    Kind.TEXTS: lambda option: {},
+    Kind.ASSIGNMENTS: lambda option: {},
     Kind.NUMBERS: lambda option: {},
 }
 
@@ -41,6 +41,7 @@ def click_option(found: Declared) -> GroupedOption:
     return GroupedOption(
         [*option.flags, found.name],
         group=option.group,
+        multiple=option.several or option.kind in (Kind.TEXTS, Kind.ASSIGNMENTS),
         help=text,
         metavar=option.metavar,
         **_KINDS[option.kind](option),

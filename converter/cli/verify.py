@@ -43,6 +43,8 @@ def verify(context: click.Context, /, *, output: str, model: str, quiet: bool, *
     found = verify_output(
         output, model, **options, progress=lambda at: None if quiet else click.echo(f"verifying: {at.item}", err=True)
     )
+    for warning in found.warnings:
+        click.echo(f"convert: warning: {warning}", err=True)
     if not found.passed:
         raise VerificationError(f"{output}: {found.verdict}")
     if not quiet:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,19 +37,34 @@ def read_section(path: Path, section: type[S], expected: str) -> S:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
+    try:
+        content = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}{_cause(text)}") from None
     if not isinstance(content, dict):
-        raise UsageError(f"{path}: a mapping with {expected} expected, {type(content).__name__} found")
+        raise UsageError(f"{path}: a mapping with {expected} expected, {type(content).__name__} found{_cause(text)}")
+    if "architectures" in content or "model_type" in content:
+        raise UsageError(f"{path}: is a checkpoint's config.json; give its directory as --model instead")
     try:
         return section.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {describe(error.errors()[0], section)}") from None
+
+
+def _cause(text: str) -> str:
+    """Why a file is no YAML mapping, where that is easily seen, and what to do."""
+    if text.lstrip().lower().startswith(("<!doctype", "<html")):
+        return "; it is an HTML page, such as a login or an error; download the file itself"
+    if tabbed := next((number for number, line in enumerate(text.splitlines(), 1) if re.match(r" *\t", line)), 0):
+        return f"; line {tabbed} is indented with a tab, where YAML wants spaces"
+    if not text.strip():
+        return "; the file is empty; configs/single.yaml and configs/batch.yaml are examples"
+    return ""
 
 
 def describe(problem: Any, root: type[Section]) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from converter.errors import OutputError
 from converter.execution.checksums import Span, around, checksum_at
 from converter.execution.journal import Journal, Recorded
 from converter.execution.unverified import Unverified
+from converter.outputs import make_parents
 from converter.plan import Plan, Positions
 
 
@@ -79,8 +81,8 @@ class Unfinished:
         return self._recorded.tiles
 
     def __enter__(self) -> Unfinished:
+        make_parents(self.output)
         try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
             self.take_back()
             if self.names:
                 self.path.mkdir(exist_ok=True)
@@ -89,6 +91,9 @@ class Unfinished:
                 self._lock = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from error
+        if not self.names and not stat.S_ISREG(os.fstat(self._lock).st_mode):
+            os.close(self._lock)
+            raise OutputError(f"{self.path}: is not a regular file; remove it or choose another --output")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -21,7 +21,7 @@ from converter.gguf.key_values import KeyValue, string, uint32
 from converter.imatrix import ImportanceMatrix, combine, read_imatrix
 from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
-from converter.recipes import METHODS, Method, ModelFacts, choose_types, column_weights, find_method
+from converter.recipes import METHODS, ColumnWeights, Method, ModelFacts, choose_types, column_weights, find_method
 from converter.recipes import prune as prune_blocks
 from converter.request import LOAD_DTYPES
 from converter.vocabs.model_names import name_that_loads
@@ -103,12 +103,14 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
-    return Planned(
-        plan,
-        family.arch,
-        chosen.weights,
-        (*model.checkpoint.notices, *family.warnings(), *warnings, *filter(None, [renamed])),
+    notices = (
+        *model.checkpoint.notices,
+        *family.warnings(),
+        *warnings,
+        *filter(None, [renamed]),
+        *chosen.weights.warnings,
     )
+    return Planned(plan, family.arch, chosen.weights.by_tensor, notices)
 
 
 def prepare_gguf(model: OpenModel, request: Request) -> Planned:
@@ -141,7 +143,7 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
     ]
     renewed = {pair.key for pair in general}
     metadata = overrides.apply_to([*(pair for pair in chosen.own if pair.key not in renewed), *general])
-    return Planned(chosen.plan(metadata, model), arch, chosen.weights)
+    return Planned(chosen.plan(metadata, model), arch, chosen.weights.by_tensor, chosen.weights.warnings)
 
 
 @dataclass(frozen=True)
@@ -152,16 +154,18 @@ class Choice:
         targets: the tensors that stay.
         own: the family's key-values.
         types: type of each tensor.
-        weights: importance of columns by tensor name.
+        weights: importance of columns.
     """
 
     targets: list[TargetTensor]
     own: list[KeyValue]
     types: list[str]
-    weights: dict[str, NDArray[np.float32]]
+    weights: ColumnWeights
 
     def plan(self, metadata: Sequence[KeyValue], model: OpenModel, load_dtype: str | None = None) -> Plan:
-        return lay_out(metadata, self.targets, self.types, model.identity, load_dtype, digest_of(self.weights))
+        return lay_out(
+            metadata, self.targets, self.types, model.identity, load_dtype, digest_of(self.weights.by_tensor)
+        )
 
 
 def choose(

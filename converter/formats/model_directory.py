@@ -29,7 +29,7 @@ CODE_FILES = ("*.py",)
 
 _DTYPES = ("dtype", "torch_dtype")
 #: What a source says of its own quantization.
-_QUANTIZATION = ("quantization_config", "compression_config")
+_QUANTIZATION = ("quantization_config", "compression_config", "quantization")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from converter.formats.safetensors_layout import MAX_SHARD, SafetensorsLayout, s
 from converter.formats.safetensors_modules import LinearModules, linear_modules
 from converter.formats.safetensors_scheme import PLAIN, TORCH_DTYPES, Scheme
 from converter.plan import Plan, PlannedTensor
+from converter.recipes.method_names import meant, spelled
 from converter.request import LOAD_DTYPES
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class Safetensors(Format):
         return (*PLAIN, *self.schemes)
 
     def find_method(self, name: str) -> str:
-        lower = name.lower()
+        lower = spelled(name)
         if lower in self.methods:
             return lower
+        if hint := meant(name, self.name, self.methods):
+            raise UsageError(f"--format {self.name} has no method {name!r}; {hint}")
         bits = re.match(r"\D*(\d)", lower)
         nearest = _NEAREST.get(bits[1] if bits else "", "q4_0")
         raise UsageError(

@@ -22,6 +22,7 @@ from converter.errors import CheckpointError, OutputError, UsageError
 from converter.gguf.parts import SPLIT_KEYS, Part, open_parts
 from converter.gguf.reader import PAIRS_START, TensorInfo, read_gguf_header
 from converter.gguf.writer import aligned, pack_header
+from converter.outputs import check_output, make_parents
 from converter.sources.source_file import SourceFile
 
 #: Bytes copied at a time. They stay in the cache between reading and writing, which is faster than copying in the
@@ -77,12 +78,14 @@ def merge(
         OutputError: the file exists, or cannot be written.
         UsageError: the files are no parts, or not those of one model.
     """
+    check_output(output, overwrite=overwrite)
     found = chosen_parts(parts)
     alignment = found[0].header.alignment
     regions = lay_out(found, alignment)
     header = header_bytes(found, regions, alignment)
     total = len(header) + sum(aligned(region.nbytes, alignment) for region in regions)
-    check_output(output, found, total, overwrite=overwrite)
+    check_place(output, found, total)
+    make_parents(output)
     unfinished = output.with_name(f"{output.name}.part")
     try:
         # Not emptied before it is locked.
@@ -173,16 +176,11 @@ def header_bytes(parts: Sequence[Part], regions: Sequence[Region], alignment: in
     return pack_header(kept, [region.info for region in regions], alignment)
 
 
-def check_output(output: Path, parts: Sequence[Part], nbytes: int, *, overwrite: bool) -> None:
-    """Refuse before any work what must not or cannot be written."""
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: directory {output.parent} does not exist; create it first")
-    if output.exists():
-        if not overwrite:
-            raise OutputError(f"{output}: exists already; pass --overwrite to replace it or choose another --output")
-        if output.is_dir() or any(output.samefile(part.file.path) for part in parts):
-            raise OutputError(f"{output}: is a directory or one of the parts; choose another --output")
-    free = shutil.disk_usage(output.parent).free
+def check_place(output: Path, parts: Sequence[Part], nbytes: int) -> None:
+    """Refuse before any work to replace a part, or to fill the disk."""
+    if output.exists() and any(output.samefile(part.file.path) for part in parts):
+        raise OutputError(f"{output}: is one of the parts; choose another --output")
+    free = shutil.disk_usage(next(parent for parent in output.absolute().parents if parent.exists())).free
     if free < nbytes:
         raise OutputError(
             f"{output}: {nbytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free on its disk; free some space or "

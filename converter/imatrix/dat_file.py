@@ -88,7 +88,7 @@ def write_dat(path: Path, matrix: ImportanceMatrix) -> None:
 
 
 def _scaled(means: NDArray[np.float32], chunk_size: int) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # an infinity is refused with its name
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its name
         return means.astype(np.float32) * np.float32(chunk_size)
 
 

@@ -131,6 +131,7 @@ def combine(matrices: Sequence[ImportanceMatrix]) -> ImportanceMatrix:
         first.chunk_size,
         most // first.chunk_size,
         tuple(dataset for matrix in matrices for dataset in matrix.datasets),
+        " + ".join(matrix.origin for matrix in matrices),
     )
 
 

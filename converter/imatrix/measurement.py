@@ -11,7 +11,7 @@ from converter.imatrix.files import check_suffix, write_imatrix
 from converter.imatrix.gguf_file import read_gguf
 from converter.imatrix.matrix import ImatrixError, ImportanceMatrix
 from converter.imatrix.text import read_text
-from converter.outputs import check_output
+from converter.outputs import check_output, make_parents
 from converter.runtime import IsolatedFailure, run_isolated
 
 
@@ -92,6 +92,7 @@ def measure(
         ImatrixError: the model cannot be run on the texts.
         OutputError: the file cannot be written.
     """
+    make_parents(how.output)
     part = how.output.with_name(f"{how.output.name}.part")
 
     def tell(report: dict[str, int]) -> None:

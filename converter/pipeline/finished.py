@@ -17,16 +17,18 @@ def finish(verified: Verified, shared: Shared) -> Result:
     Raises:
         OutputError: it cannot be renamed, or not be delivered; what was made is kept.
     """
-    outputs = verified.unfinished.outputs
+    outputs, verification = verified.unfinished.outputs, verified.verification
+    described, told = verified.described, () if verification is None else verification.warnings
     result = replace(
-        verified.described,
+        described,
         output=outputs[0],
         output_bytes=verified.nbytes,
         files=tuple(outputs),
         resumed=verified.resumed,
-        verification=verified.verification,
+        verification=verification,
+        warnings=(*described.warnings, *told),
     )
     verified.books.record(verified.key, facts_of(result), shared.hashings(verified.books), verified.files)
     verified.unfinished.finish()
-    result = replace(result, warnings=(*verified.prepared.warnings, *verified.notes))
+    result = replace(result, warnings=(*verified.described.warnings, *told))  # the catalogue may have been in trouble
     return deliver(verified, verified.source, result, shared.tell)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from converter.errors import OutputError
+from converter.errors import EnvironmentFailure, OutputError, UsageError
 from converter.formats.layout import Prepared
 from converter.outputs import check_output
 from converter.pipeline.opened import Opened
 from converter.pipeline.shared import Shared
 from converter.result import Result
+from converter.verification.memory import check_memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def plan(opened: Opened, shared: Shared) -> Planned | Result:
         OutputError: one of its files is there already, or is a file of the source.
     """
     started = time.perf_counter()
+    if opened.request.verify == "full":
+        check_full_verification(opened)
     prepared = opened.format.prepare(opened.model, opened.request)
     layout = prepared.layout
     beside = [] if layout.gathered else [opened.output.with_name(name) for name in layout.names]
@@ -66,3 +69,23 @@ def plan(opened: Opened, shared: Shared) -> Planned | Result:
     seconds = {"read": opened.seconds["read"] + time.perf_counter() - started}
     planned = Planned(**vars(opened) | {"seconds": seconds}, prepared=prepared)
     return planned.described if opened.request.dry_run else planned
+
+
+def check_full_verification(opened: Opened) -> None:
+    """Refuse before anything is written what cannot be verified in full; a dry run only tells.
+
+    Raises:
+        UsageError: the source is a GGUF.
+        EnvironmentFailure: the source does not fit into the memory that there is.
+    """
+    if opened.model.header is not None:
+        raise UsageError(
+            f"{opened.source.model}: a GGUF source cannot be run by transformers, so --verify full has nothing to "
+            "compare with; use --verify load"
+        )
+    try:
+        check_memory(opened.model.path, batch_size=opened.request.batch_size)
+    except EnvironmentFailure as failure:
+        if not opened.request.dry_run:
+            raise
+        opened.notes.append(str(failure))

@@ -49,6 +49,8 @@ class QuantType:
         weighted: module with ``quantize_<name>_weighted(rows, out, importance)``; None where ggml's function is used.
         ignores_importance: whether an importance matrix changes nothing.
         requires_importance: whether ggml stops the process without an importance matrix.
+        run: columns that ggml stores as zeros, or at random, where none of them has any importance: those that share a
+            scale, or a whole block where ggml finds the scale without it.
     """
 
     name: str
@@ -61,6 +63,11 @@ class QuantType:
     weighted: str | None = None
     ignores_importance: bool = False
     requires_importance: bool = False
+    scale_run: int | None = None
+
+    @property
+    def run(self) -> int:
+        return self.scale_run or self.block_size
 
     @property
     def bits_per_weight(self) -> float:
@@ -193,20 +200,20 @@ _TYPES = (
     QuantType("q5_0", 6, 32, 22, (_half(0),), _SIMPLE, _VALUES, "weighted"),
     QuantType("q5_1", 7, 32, 24, (_half(0), _half(2)), _SIMPLE, _VALUES, "weighted"),
     QuantType("q2_k", 10, 256, 84, (_half(80), _half(82)), "k_quants", _VALUES, "k_quants"),
-    QuantType("q3_k", 11, 256, 110, (_half(108),), "k_quants", _VALUES, "k_quants"),
+    QuantType("q3_k", 11, 256, 110, (_half(108),), "k_quants", _VALUES, "k_quants", scale_run=16),
     QuantType("q4_k", 12, 256, 144, (_half(0), _half(2)), "k_quants", _VALUES, "k_quants"),
     QuantType("q5_k", 13, 256, 176, (_half(0), _half(2)), "k_quants", _VALUES, "k_quants"),
-    QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants", _VALUES, "k_quants"),
-    QuantType("iq1_s", 19, 256, 50, (_half(0),), requires_importance=True),
+    QuantType("q6_k", 14, 256, 210, (_half(208),), "k_quants", _VALUES, "k_quants", scale_run=16),
+    QuantType("iq1_s", 19, 256, 50, (_half(0),), requires_importance=True, scale_run=32),
     # The scale of iq1_m is spread over the top nibbles of four 16-bit words, low nibble first.
-    QuantType("iq1_m", 29, 256, 56, (FloatField("<u8", 48, 0x7000_C000_0000_0000),)),
-    QuantType("iq2_xxs", 16, 256, 66, (_half(0),), requires_importance=True),
-    QuantType("iq2_xs", 17, 256, 74, (_half(0),), requires_importance=True),
-    QuantType("iq2_s", 22, 256, 82, (_half(0),)),
-    QuantType("iq3_xxs", 18, 256, 98, (_half(0),)),
+    QuantType("iq1_m", 29, 256, 56, (FloatField("<u8", 48, 0x7000_C000_0000_0000),), scale_run=8),
+    QuantType("iq2_xxs", 16, 256, 66, (_half(0),), requires_importance=True, scale_run=32),
+    QuantType("iq2_xs", 17, 256, 74, (_half(0),), requires_importance=True, scale_run=16),
+    QuantType("iq2_s", 22, 256, 82, (_half(0),), scale_run=16),
+    QuantType("iq3_xxs", 18, 256, 98, (_half(0),), scale_run=32),
     QuantType("iq3_s", 21, 256, 110, (_half(0),)),
     QuantType("iq4_nl", 20, 32, 18, (_half(0),), "lookup", _VALUES, "lookup"),
-    QuantType("iq4_xs", 23, 256, 136, (_half(0),), "lookup", _VALUES, "lookup"),
+    QuantType("iq4_xs", 23, 256, 136, (_half(0),), "lookup", _VALUES, "lookup", scale_run=32),
     QuantType("tq1_0", 34, 256, 54, (_half(52),), "ternary", _VALUES, ignores_importance=True),
     QuantType("tq2_0", 35, 256, 66, (_half(64),), "ternary", _VALUES, ignores_importance=True),
     QuantType("mxfp4", 39, 32, 17, (FloatField("u1", 0, 0xFF),), "lookup", _VALUES, ignores_importance=True),

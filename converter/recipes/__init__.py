@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from converter.recipes.choose import ModelFacts, choose_types
     from converter.recipes.methods import METHODS, Method, find_method
     from converter.recipes.overrides import Overrides, prune
-    from converter.recipes.weights import column_weights, needs_importance
+    from converter.recipes.weights import ColumnWeights, column_weights, needs_importance
 
 __all__ = [
     "METHODS",
+    "ColumnWeights",
     "Method",
     "ModelFacts",
     "Overrides",
@@ -25,7 +26,7 @@ _MODULES = {
     "choose": ("ModelFacts", "choose_types"),
     "methods": ("METHODS", "Method", "find_method"),
     "overrides": ("Overrides", "prune"),
-    "weights": ("column_weights", "needs_importance"),
+    "weights": ("ColumnWeights", "column_weights", "needs_importance"),
 }
 
 

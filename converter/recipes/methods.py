@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gguf import LlamaFileType
 
 from converter.errors import UsageError
+from converter.recipes.method_names import meant, spelled
 
 
 @dataclass(frozen=True)
@@ -74,20 +75,18 @@ METHODS: Mapping[str, Method] = {
     )
 }
 
-#: Short names that llama-quantize takes too.
-ALIASES = {"q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m"}
-
 
 def find_method(name: str) -> Method:
-    """The method of that name, in any case.
+    """The method of that name, in any case, or of a synonym.
 
     Raises:
-        UsageError: with the nearest name.
+        UsageError: with the method that the word means, or the nearest name.
     """
-    lower = name.lower()
-    method = METHODS.get(ALIASES.get(lower, lower))
+    method = METHODS.get(spelled(name))
     if method is None:
-        near = difflib.get_close_matches(lower, METHODS, n=1, cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(METHODS)}"
+        hint = meant(name, "gguf", tuple(METHODS))
+        if not hint:
+            near = difflib.get_close_matches(name.lower(), METHODS, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"methods are {', '.join(METHODS)}"
         raise UsageError(f"method {name!r} does not exist; {hint}")
     return method

@@ -88,6 +88,11 @@ class Worker:
     ) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the process is running."""
+        return self._process.poll() is None
+
     def call(
         self,
         task: str,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from converter.errors import UsageError
+from converter.errors import CheckpointError, UsageError
 from converter.sources.address import HubAddress, Url, address_of, exists
+from converter.sources.missing import explain, nearby
 from converter.sources.selection import stem
 from converter.sources.source import Progress, Source, no_progress
 
@@ -26,10 +27,10 @@ def open_source(
         progress: told of downloads, from any thread.
 
     Returns:
-        The source; a path that does not exist is passed on for whoever opens it to refuse.
+        The source.
 
     Raises:
-        CheckpointError: it cannot be found, read or stored; one line.
+        CheckpointError: it is not there, or cannot be found, read or stored; one line.
         UsageError: the address is malformed, or ``stream`` is asked for a model on this machine.
     """
     address = address_of(model)
@@ -37,13 +38,20 @@ def open_source(
     if isinstance(address, HubAddress):
         from converter.sources.hub import open_hub
 
-        return open_hub(str(model), address, stream=stream, weights=weights, tell=tell)
+        try:
+            return open_hub(str(model), address, stream=stream, weights=weights, tell=tell)
+        except CheckpointError as error:
+            if near := nearby(str(model)):
+                raise CheckpointError(f"{error}; or did you mean {near}?") from error
+            raise
     if isinstance(address, Url):
         from converter.sources.url import open_url
 
         return open_url(address.url, weights=weights, tell=tell)
     if stream and exists(str(address)):
         raise UsageError(f"{address}: lies on this machine already; leave --stream away")
+    if not exists(str(address)):
+        raise CheckpointError(f"{model}: {explain(str(model))}")
     path = address.absolute()
     return Source(str(model), address, origin=str(path), name=stem(path.resolve().name))
 

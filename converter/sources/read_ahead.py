@@ -9,10 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from converter.sources.remote_file import Ranges
+from converter.sources.ranges import Ranges
 
 CHUNK = 4 << 20
 #: The first chunk of a file is this small: it is read for the header, of each of many shards.
@@ -23,7 +21,7 @@ THREADS = 8
 #: Bytes kept, over all files; each of the threads may hold a chunk more that is just arriving.
 LIMIT = 96 << 20
 
-Key = tuple["Ranges", int]
+Key = tuple[Ranges, int]
 
 
 class ReadAhead:

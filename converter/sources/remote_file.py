@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import PosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import CheckpointError
+from converter.sources.ranges import Ranges
 from converter.sources.read_ahead import ReadAhead
 from converter.sources.source_file import FileIdentity, SourceFile
 
@@ -26,29 +27,6 @@ class UnreachableSource(CheckpointError):
 
     def __init__(self, refusal: Exception) -> None:
         super().__init__(f"{refusal}; run the same command to go on")
-
-
-class Ranges(Protocol):
-    """Where the bytes of one file come from.
-
-    Attributes:
-        url: its address.
-        size: in bytes.
-        version: the store's word for its present contents, such as an ETag.
-    """
-
-    url: str
-    size: int
-    version: str
-
-    def read(self, offset: int, count: int) -> bytes | bytearray:
-        """Exactly these bytes, from any thread, after as many attempts as it takes.
-
-        Raises:
-            CheckpointError: the file is no longer what it was, or may not be read.
-            UnreachableSource: nobody answers, or only to say so.
-        """
-        ...
 
 
 class RemoteFile(SourceFile):

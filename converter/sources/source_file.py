@@ -6,6 +6,7 @@ with the file, and a read shares no state with another, so threads need no lock 
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import stat
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import CheckpointError, ConversionError
+from converter.sources.contents import LOOKED_AT, described
 
 JSON_LIMIT = 100_000_000
 """Bytes of JSON that are read at most; safetensors puts the same limit on its header."""
@@ -132,7 +134,12 @@ def read_json_object(file: SourceFile, *, strict: bool = False) -> dict[str, Any
     """
     if file.size > JSON_LIMIT:
         raise CheckpointError(f"{file.path}: is {file.size} bytes long, expected at most {JSON_LIMIT}")
-    return parse_json_object(file.read_bytes(0, file.size), str(file.path), strict=strict)
+    # Editors on Windows put a byte-order mark first.
+    text = file.read_bytes(0, file.size).removeprefix(codecs.BOM_UTF8)
+    is_json = text.lstrip().startswith((b"{", b"["))
+    if not is_json and (what := described(text[:LOOKED_AT], file.size)):
+        raise CheckpointError(f"{file.path}: {what}")
+    return parse_json_object(text, str(file.path), strict=strict)
 
 
 def parse_json_object(

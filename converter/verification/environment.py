@@ -27,6 +27,9 @@ SIGNALS = {
 #: Where a package's name is not that of its module.
 PACKAGES = {"bitsandbytes": "bitsandbytes accelerate", "gptqmodel": "gptqmodel", "llama_cpp": "llama-cpp-python"}
 
+#: Characters of a library's message about memory that are passed on.
+MAX_REASON = 160
+
 #: Errors of the system that are about this machine.
 _SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EIO)
 
@@ -45,8 +48,9 @@ def too_little_memory(message: str = "") -> EnvironmentFailure:
     from converter.verification.memory import available_memory
 
     free = available_memory()
-    found = f" ({free.nbytes / 1e9:.1f} GB are available: {free.limit})" if free else ""
+    found = f" ({free})" if free else ""
     said = " ".join(message.split())
+    said = said if len(said) <= MAX_REASON else ""  # an essay on possible causes
     return EnvironmentFailure(f"there is too little memory{found}{f': {said}' if said else ''}")
 
 

@@ -96,7 +96,7 @@ def verify(
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
         tell("running the file with llama.cpp's own settings")
-        result = replace(result, warnings=runs_by_default(path, folder, many))
+        result = replace(result, warnings=runs_by_default(path, folder, few))
     kind = KINDS[loaded["kind"]]
     if level == "load":
         verdict = f"llama.cpp loads the file, {tokenized} and {kind.does}"

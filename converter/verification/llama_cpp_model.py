@@ -266,11 +266,18 @@ class LlamaModel:
             print(line, file=sys.stderr, flush=True)
 
     def _failure(self, otherwise: str) -> VerificationError | EnvironmentFailure:
-        # A header that claims more than there is makes gguf's reader ask for the memory: that is about the file.
-        wanting = next((line for line in self._errors if lacks_memory(line) and "gguf_init" not in line), None)
+        wanting = next(filter(_is_about_memory, self._errors), None)
         if wanting is not None:
             return too_little_memory(plain_reason(wanting))
         return VerificationError(plain_reason(self._errors[0]) if self._errors else otherwise)
+
+
+def _is_about_memory(line: str) -> bool:
+    """Whether llama.cpp got no memory, or no thread, which it takes for each file's check.
+
+    Where the header claims more than there is, gguf's reader asks for the memory: that is about the file.
+    """
+    return "gguf_init" not in line and (lacks_memory(line) or "Resource temporarily unavailable" in line)
 
 
 def plain_reason(line: str) -> str:

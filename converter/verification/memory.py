@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,14 @@ class Available:
 
     Attributes:
         nbytes: how much.
-        limit: what sets this bound, in words.
+        limit: what sets this bound, to be read after a number of bytes.
     """
 
     nbytes: int
     limit: str
+
+    def __str__(self) -> str:
+        return f"{self.nbytes / 1e9:.1f} GB {self.limit}"
 
 
 def available_memory() -> Available | None:
@@ -46,13 +51,13 @@ def address_space() -> int | None:
 
 def _of_process() -> Available | None:
     limit = address_space()
-    return None if limit is None else Available(limit, "the limit of ulimit -v")
+    return None if limit is None else Available(limit, "allowed by ulimit -v")
 
 
 def _of_system() -> Available | None:
     """``MemAvailable`` of ``/proc/meminfo``, in kB: free memory and caches that can be given up."""
     fields = _fields(PROC / "meminfo")
-    return Available(fields["MemAvailable"] * 1024, "the memory free now") if "MemAvailable" in fields else None
+    return Available(fields["MemAvailable"] * 1024, "free") if "MemAvailable" in fields else None
 
 
 def _of_groups() -> list[Available]:
@@ -68,7 +73,7 @@ def _of_groups() -> list[Available]:
             continue
         stat = _fields(group / "memory.stat")
         cached = sum(stat.get(name, 0) for name in ("inactive_file", "active_file"))
-        found.append(Available(max(0, most - max(0, used - cached)), "the limit of the container or control group"))
+        found.append(Available(max(0, most - max(0, used - cached)), "left to this container or control group"))
     return found
 
 
@@ -115,10 +120,13 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 #: What torch, transformers and the results of a run take beside the weights: resident, and as addresses.
-BASE, BASE_ADDRESSES = 700_000_000, 4_000_000_000
+BASE, BASE_ADDRESSES = 450_000_000, 1_500_000_000
 
 #: Tokens of a window, and how many copies of a window's logits there are at once.
 _WINDOW, _COPIES = 256, 3
+
+#: The number of an expert in a tensor's name: transformers keeps a layer's experts in one tensor.
+_EXPERT = re.compile(r"(?<=\bexperts\.)\d+\.")
 
 
 def memory_of_full_verification(weights: int, *, largest: int, vocab_size: int, batch_size: int = 1) -> int:
@@ -126,7 +134,7 @@ def memory_of_full_verification(weights: int, *, largest: int, vocab_size: int, 
 
     Args:
         weights: how many the checkpoint holds.
-        largest: weights of its largest tensor, which is read while its copy is made.
+        largest: weights of the largest tensor that is copied while it is loaded, a layer's experts counting as one.
         vocab_size: length of a row of logits.
         batch_size: windows that are run at once.
     """
@@ -153,13 +161,15 @@ def check_memory(source: Path, *, vocab_size: int | None = None, batch_size: int
         return
     try:
         with open_checkpoint(source) as checkpoint:
-            sizes = [math.prod(tensor.shape) for tensor in checkpoint.tensors.values()]
+            sizes: Counter[str] = Counter()
+            for name, tensor in checkpoint.tensors.items():
+                sizes[_EXPERT.sub("", name)] += math.prod(tensor.shape)
             config, stored = checkpoint.config, checkpoint.nbytes
     except ConversionError:
         return
     found = config.get("vocab_size")
     words = vocab_size or (found if isinstance(found, int) else 0)
-    weights, largest = sum(sizes), max(sizes, default=0)
+    weights, largest = sizes.total(), max(sizes.values(), default=0)
     needed = memory_of_full_verification(weights, largest=largest, vocab_size=words, batch_size=batch_size)
     limit = address_space()
     if needed > free.nbytes or (limit is not None and needed - BASE + BASE_ADDRESSES + stored > limit):
@@ -167,6 +177,5 @@ def check_memory(source: Path, *, vocab_size: int | None = None, batch_size: int
         smaller = "a smaller --batch-size or " if batch_size > 1 and one <= free.nbytes else ""
         raise EnvironmentFailure(
             f"a full verification runs the source in float32, which takes about {needed / 1e9:.1f} GB for "
-            f"{weights / 1e9:.2f} billion weights; {free.nbytes / 1e9:.1f} GB are available ({free.limit}); use "
-            f"{smaller}--verify load, or verify it on a machine with more memory"
+            f"{weights:,} weights, with {free}; use {smaller}--verify load, or a machine with more memory"
         )

@@ -132,11 +132,15 @@ def _made(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = configuration(directory, settings, **options)
-        weights: dict[str, Any] = {}
+        found, weights = auto_class(config, classes), {}
+        place: str | None = directory
         if tensors is not None:
+            with torch.device("meta"):  # nothing but the class, which from_config chooses as from_pretrained does
+                empty = found.from_config(config, trust_remote_code=trust_remote_code)
+            found, place, config = type(empty), None, empty.config
             weights = {"state_dict": {name: Lazily(tensor) for name, tensor in tensors.items() if _is_weight(tensor)}}
-        model, info = auto_class(config, classes).from_pretrained(
-            None if weights else directory,
+        model, info = found.from_pretrained(
+            place,
             config=config,
             dtype=torch.float32,
             attn_implementation="eager",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 MARKS = ("special", "normalized", "lstrip", "rstrip", "single_word")
 
@@ -37,7 +36,7 @@ class AddedToken:
         return {mark: getattr(self, mark) for mark in MARKS}
 
 
-def number(tokens: Iterable[AddedToken], vocab: Mapping[str, Any] | Collection[str], size: int) -> list[AddedToken]:
+def number(tokens: Iterable[AddedToken], ids: Mapping[str, int], size: int) -> list[AddedToken]:
     """Added tokens with the ids that the tokenizers library gives them, by id.
 
     It does not read the ids of its file: a text of the vocabulary keeps its id there, and every other token gets the
@@ -46,10 +45,9 @@ def number(tokens: Iterable[AddedToken], vocab: Mapping[str, Any] | Collection[s
 
     Args:
         tokens: in the order of adding, with the ids that their files give them.
-        vocab: the model's own tokens, text to id.
+        ids: the model's own tokens, text to id.
         size: how many there are.
     """
-    ids = vocab if isinstance(vocab, Mapping) else dict(zip(vocab, range(size), strict=True))
     found: dict[str, AddedToken] = {}
     last = -1
     for token in tokens:

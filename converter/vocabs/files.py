@@ -98,9 +98,15 @@ class TokenizerFiles:
             vocab = {entry[0]: place for place, entry in enumerate(vocab) if isinstance(entry, list) and entry}
         return self.numbered_after(expect(vocab, dict, f"{self.tokenizer_file}: model.vocab"))
 
-    def numbered_after(self, vocab: Mapping[str, int]) -> list[AddedToken]:
-        """The added tokens by id, numbered as those of a model with these tokens of its own."""
-        return number(self.listed_tokens, vocab, len(vocab))
+    def numbered_after(self, vocab: Mapping[str, int], *, renames: bool = False) -> list[AddedToken]:
+        """The added tokens by id, numbered as those of a model with these tokens of its own.
+
+        With ``renames``, a token whose id in its file is one of the model's gives its text to that one: sentencepiece
+        models have tokens in store for it.
+        """
+        listed = self.listed_tokens
+        names = {token.content: token.id for token in listed if renames and 0 <= token.id < len(vocab)}
+        return number(listed, {**names, **vocab}, len(vocab))
 
     @cached_property
     def listed_tokens(self) -> list[AddedToken]:

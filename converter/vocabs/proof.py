@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from converter.vocabs.probe import probe_texts
 from converter.vocabs.tokenizer_kinds import read_files
 from converter.vocabs.vocab_only_gguf import write_vocabulary
 from converter.vocabs.vocabulary import Vocabulary
+from converter.vocabs.written import check_added, check_written
 
 Ids = list[list[int]]
 
@@ -81,6 +82,18 @@ class TokenizerProof:
         assert self.answers is not None
         return self.answers.difference_of(self.vocabulary.pre, ids)
 
+    def check_written(self, path: Path, changed: Collection[str] = ()) -> None:
+        """Hold everything else that a finished file says of its tokenizer against the source's files.
+
+        Args:
+            path: the GGUF file, made of this vocabulary.
+            changed: keys that the user decided otherwise.
+
+        Raises:
+            VocabularyError: a key is missing or differs; it is named, with both values.
+        """
+        check_written(path, self.vocabulary, changed=changed)
+
 
 def read_vocabulary(directory: Path, vocab_size: int, *, pre: str | None = None) -> Vocabulary:
     """Read the tokenizer of a checkpoint.
@@ -125,6 +138,7 @@ def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> Tokeniz
                 if found := _first(trial.agreeing([pre])):
                     break
     if found:
+        check_added(vocabulary, trial.added())
         pre, limits = found
         limits = (*vocabulary.limits, *limits)
         return TokenizerProof(replace(vocabulary, pre=pre), trial.texts, True, limits=limits, answers=trial)
@@ -145,15 +159,17 @@ def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> Tokeniz
     )
 
 
-def prove_file(path: Path, directory: Path) -> TokenizerProof:
+def prove_file(path: Path, directory: Path, *, changed: Collection[str] = ()) -> TokenizerProof:
     """The same proof for a finished GGUF file, as it stands.
 
     Args:
         path: the GGUF file.
         directory: the source's tokenizer files.
+        changed: keys under ``tokenizer.`` that the user decided otherwise.
 
     Raises:
-        VocabularyError: llama.cpp cannot load the file's vocabulary.
+        VocabularyError: llama.cpp cannot load the file's vocabulary, or a chat template, a special id or what is added
+            around a text is not the source's.
     """
     try:
         loaded = _load(path, [""], [])[0]
@@ -162,6 +178,7 @@ def prove_file(path: Path, directory: Path) -> TokenizerProof:
     if loaded is None:
         raise VocabularyError(f"{path}: llama.cpp does not load the file's vocabulary; convert the model again")
     vocabulary = read_files(directory, loaded["tokens"])
+    check_written(path, vocabulary, made_here=False, changed=changed)
     trial = _Trial(path, vocabulary, directory, loaded["name"])
     found = _first(trial.agreeing([""]))
     return TokenizerProof(
@@ -220,6 +237,10 @@ class _Trial:
             if result is not None
         }
         return {name: limits for name, limits in compared.items() if limits is not None}
+
+    def added(self) -> dict[int, str]:
+        """The source's added tokens by id."""
+        return dict(self._source.result()["added"])
 
     def difference_of(self, name: str, ids: Ids) -> Difference | None:
         """The first difference of these tokens of all probes, made under a name, that no limit explains."""

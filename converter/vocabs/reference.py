@@ -48,8 +48,8 @@ def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], na
 
     Returns:
         ``levels``: pairs of token ids (a list for each text) and what was given up for them, the first with nothing
-        given up; ``close``: for names of pre-tokenizers that are only close to the source's, such a pair. Or
-        ``refused``: why the source's files cannot be used.
+        given up; ``close``: for names of pre-tokenizers that are only close to the source's, such a pair; ``added``:
+        pairs of id and text of the added tokens. Or ``refused``: why the source's files cannot be used.
     """
 
     def encode() -> Ids:
@@ -59,6 +59,7 @@ def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], na
     chosen = {flag: [text for text, other in zip(texts, whole, strict=True) if other is flag] for flag in (False, True)}
     try:
         reference = open_reference(TokenizerFiles.from_request(files), name)
+        added = list(reference.added().items())
         levels = [(encode(), "")]
         levels += [(encode(), limit) for limit in reference.relaxations()]
         close = {}
@@ -67,7 +68,7 @@ def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], na
             close[name_] = (encode(), limit)
     except VocabularyError as error:
         return {"refused": str(error)}
-    return {"levels": levels, "close": close}
+    return {"levels": levels, "close": close, "added": added}
 
 
 class TokenizerJson(Reference):
@@ -102,6 +103,9 @@ class TokenizerJson(Reference):
             raise VocabularyError(f"{self._path}: the tokenizer does not tokenize ({reason})") from error
         begin = self._pipeline.begin if add_special else ()
         return [[*begin, *encoding.ids] for encoding in encodings]
+
+    def added(self) -> dict[int, str]:
+        return {token_id: token.content for token_id, token in self._tokenizer.get_added_tokens_decoder().items()}
 
     def relaxations(self) -> Iterator[str]:
         for relax in RELAXATIONS:
@@ -168,7 +172,7 @@ class Sentencepiece(Reference):
         proto = read_model_proto(path)
         pieces = enumerate(proto.pieces)
         self._whole = {text.replace("▁", " "): token_id for token_id, (text, _, kind) in pieces if kind in (2, 3, 4)}
-        self._whole |= {token.content: token.id for token in files.numbered_after(proto.places)}
+        self._whole |= {token.content: token.id for token in files.numbered_after(proto.places, renames=True)}
         longest_first = sorted(self._whole, key=len, reverse=True)
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})")
         settings = files.settings

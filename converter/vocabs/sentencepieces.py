@@ -33,9 +33,10 @@ def read_sentencepiece(files: TokenizerFiles, vocab_size: int) -> Vocabulary:
     table = TokenTable.of_size(vocab_size, str(path))
     for token_id, (text, score, kind) in enumerate(proto.pieces):
         table.put(token_id, text.replace("▁", " ") if kind == TokenType.USER_DEFINED else text, kind, score)
-    files = replace(files, numbered=tuple(files.numbered_after(proto.places)))
+    files = replace(files, numbered=tuple(files.numbered_after(proto.places, renames=True)))
     for token in files.added_tokens:
-        table.put_added(token.id, *added_kind(token.content, token.special))
+        put = table.put if token.id < len(proto.pieces) else table.put_added
+        put(token.id, *added_kind(token.content, token.special), -1000.0)
     if proto.model_type == "Unigram":
         return unigram_of_model(files, table, proto)
     return _vocabulary(files, table, proto.add_dummy_prefix)

@@ -15,6 +15,10 @@ class Reference(ABC):
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
         """Token ids of each text; ``add_special`` adds begin and end tokens as the source does."""
 
+    def added(self) -> dict[int, str]:
+        """Added tokens by id, where the tokenizer itself knows them."""
+        return {}
+
     def relaxations(self) -> Iterator[str]:
         """Give up, one after the other and for good, what llama.cpp does not do; say each time what it was.
 

@@ -17,7 +17,7 @@ from converter.vocabs.files import TokenizerFiles
 
 KEYS = GGUFKeys.Tokenizer
 
-_ID_KEYS = {
+ID_KEYS = {
     "bos": KEYS.BOS_ID,
     "eos": KEYS.EOS_ID,
     "unk": KEYS.UNK_ID,
@@ -36,7 +36,7 @@ _ID_KEYS = {
 # A token that stands for one byte, in sentencepiece's spelling.
 BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
 
-_FLAG_KEYS = {"bos": KEYS.ADD_BOS, "eos": KEYS.ADD_EOS, "sep": KEYS.ADD_SEP}
+FLAG_KEYS = {"bos": KEYS.ADD_BOS, "eos": KEYS.ADD_EOS, "sep": KEYS.ADD_SEP}
 # llama.cpp reads them (src/llama-arch.cpp); the gguf package does not name them yet.
 _NORMALIZER_KEY = "tokenizer.ggml.normalizer.{option}"
 
@@ -107,11 +107,9 @@ class Vocabulary:
         if self.merges:
             pairs.append(key_values.array(KEYS.MERGES, list(self.merges), GGUFValueType.STRING))
         pairs += [
-            key_values.uint32(_ID_KEYS[role], value) for role, value in self.special_ids.items() if role in _ID_KEYS
+            key_values.uint32(ID_KEYS[role], value) for role, value in self.special_ids.items() if role in ID_KEYS
         ]
-        pairs += [
-            key_values.boolean(_FLAG_KEYS[role], on) for role, on in self.add_special.items() if role in _FLAG_KEYS
-        ]
+        pairs += [key_values.boolean(FLAG_KEYS[role], on) for role, on in self.add_special.items() if role in FLAG_KEYS]
         return pairs + self._chat_template_pairs()
 
     def _chat_template_pairs(self) -> list[KeyValue]:
@@ -163,8 +161,18 @@ class TokenTable:
         self.scores[token_id] = score
 
     def put_added(self, token_id: int, text: str, kind: int, score: float = -1000.0) -> None:
-        """Set an added token, or remember that the embedding has no row for it: the model was never given it."""
+        """Set an added token, or remember that the embedding has no row for it: the model was never given it.
+
+        Raises:
+            VocabularyError: the row is another token's.
+        """
         if token_id < len(self.tokens):
+            was = self.tokens[token_id]
+            if self.types[token_id] != TokenType.UNUSED and was.replace("▁", " ") != text.replace("▁", " "):
+                raise VocabularyError(
+                    f"{self.where}: {was[:40]!r} and the added token {text[:40]!r} both have the id {token_id}, "
+                    "because the ids of the vocabulary leave a hole; put the added token into the vocabulary, too"
+                )
             self.put(token_id, text, kind, score)
         elif text not in self.dropped:
             self.dropped.append(text)

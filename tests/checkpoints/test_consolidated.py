@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_builder import write_model
-from command_line import convert, refusal
+from command_line import convert
 from safetensors.torch import load_file, save_file
 
 from converter.checkpoints import open_checkpoint
@@ -284,7 +284,17 @@ def test_files_that_are_missing(meta: Callable[..., Path], refusal: Refusal) -> 
     assert refusal(open_checkpoint, directory).startswith(f"{directory}: has no params.json; expected a checkpoint")
 
 
-def test_a_full_verification_needs_transformers_files(meta: Callable[..., Path], tmp_path: Path) -> None:
-    message = refusal("--model", meta(), "--method", "q8_0", "--output", tmp_path / "x.gguf", "--verify", "full")
-    assert "its predictions cannot be compared: transformers cannot load it: Unrecognized model in" in message
-    assert message.endswith("; verify with level load instead")
+def test_a_full_verification_runs_transformers_model_with_our_tensors(
+    llama: Path, meta: Callable[..., Path], tmp_path: Path
+) -> None:
+    from converter.verification import verify
+
+    directory, output = meta(2), tmp_path / "x.gguf"
+    assert convert("--model", directory, "--method", "q8_0", "--output", output, "--quiet").code == 0
+    theirs, ours = (
+        verify(output, level="full", source=source, tokenizer=llama, method="q8_0", threads=1)
+        for source in (llama, directory)
+    )
+    assert ours.passed, ours
+    assert "the source's weights were read by convert" in ours.verdict
+    assert ours.mean_kl == pytest.approx(theirs.mean_kl, rel=1e-4)

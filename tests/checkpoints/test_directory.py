@@ -202,7 +202,7 @@ def test_not_a_checkpoint(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "is not valid JSON: Expecting value"),
+        (b"", "is empty; download it again"),
         (b"{", "is not valid JSON: Expecting property name"),
         (b'{"a": "\xe9"}', "is not valid JSON: 'utf-8' codec can't decode byte 0xe9"),
         (b"[1]", "holds [1], expected a JSON object"),

@@ -97,6 +97,8 @@ def test_things_that_are_no_state_dict(tmp_path: Path, refusal: Refusal) -> None
     path.write_bytes(bytes(257) + b"ustar" + bytes(500))
     assert refused(path, refusal).startswith("FILE: is in PyTorch's tar format of 2016, which is not read")
     path.write_bytes(b"")
+    assert refused(path, refusal) == "FILE: is empty; download it again"
+    path.write_bytes(b"\x01\x02\x03\x04" * 4)
     assert refused(path, refusal) == "FILE: is not a file of torch.save; download it again"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("word/document.xml", "<a/>")

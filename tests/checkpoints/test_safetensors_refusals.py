@@ -124,12 +124,12 @@ def test_headers_that_the_library_would_take(
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "has 0 bytes, too few for safetensors"),
+        (b"", "is empty; download it again"),
         (b"\x02\0\0\0{}", "has 6 bytes, too few for safetensors"),
         (b"\x03\0\0\0\0\0\0\0{}", "announces a header of 3 bytes but has only 10 bytes in all"),
         ((100_000_001).to_bytes(8, "little") + b"{}", "announces a header of 100000001 bytes, expected at most"),
         (b"\xff" * 8 + b"{}", "announces a header of 18446744073709551615 bytes, expected at most 100000000"),
-        (b"PK\x03\x04" + bytes(100), "announces a header of 67324752 bytes but has only 104 bytes in all"),
+        (b"PK\x03\x04" + bytes(100), "is a zip archive; unpack it and pass the directory that it holds"),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 123456789\n",
             "is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`",
@@ -162,7 +162,8 @@ def test_types_that_are_not_weights_are_listed_but_not_read(tmp_path: Path, refu
     }  # fmt: skip
     assert tensors["w"].read_rows(0, 2).sum() == 4
     assert refusal(tensors["ids"].read_rows, 0, 1) == (
-        f"{path}: tensor ids is of type I64, expected one of F32, F16, BF16; save the checkpoint in one of these first"
+        f"{path}: tensor ids is of type I64, expected one of F32, F16, BF16, F64, F8_E4M3, "
+        "F8_E5M2; save the checkpoint in one of these first"
     )
 
 

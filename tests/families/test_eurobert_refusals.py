@@ -31,7 +31,7 @@ TOKENS = [6, *np.random.default_rng(7).integers(6, 500, 63).tolist()]
         ),
         (
             {"architectures": ["EuroBertForSequenceClassification"]},
-            "EuroBertForSequenceClassification is not supported",
+            "EuroBertForSequenceClassification is a classifier",
         ),
     ],
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import llama_cpp_oracle
 import numpy as np
 import pytest
-from checkpoint_builder import write_model
 from numpy.typing import NDArray
 from variation import COMPARED_IN_BYTES, VARIATIONS
 
@@ -33,10 +34,25 @@ def mean_divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -
     return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean())
 
 
-@pytest.mark.parametrize("name", VARIATIONS)
-def test_logits(name: str, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", name)
-    file = convert(model, "f32", tmp_path / "f32.gguf", verify="none").output
+def together(names: Iterable[str]) -> list[Any]:
+    """Variations, each of which may be tested in another process; all that concerns one stays in the same."""
+    return [pytest.param(name, marks=pytest.mark.xdist_group(f"family {name}")) for name in names]
+
+
+@pytest.fixture(scope="session")
+def float32_files(checkpoints: Mapping[str, Path]) -> Callable[[str], Path]:
+    """The variations' checkpoints as float32 files, each made when it is first asked for."""
+
+    def file(name: str) -> Path:
+        path = checkpoints[name].parent / "f32.gguf"
+        return path if path.exists() else convert(checkpoints[name], "f32", path, verify="none").output
+
+    return file
+
+
+@pytest.mark.parametrize("name", together(VARIATIONS))
+def test_logits(name: str, checkpoints: Mapping[str, Path], float32_files: Callable[[str], Path]) -> None:
+    model, file = checkpoints[name], float32_files(name)
     expected = transformers_logits(model, VARIATIONS[name].model)
     found = llama_cpp_oracle.logits(file, TOKENS)[:, : expected.shape[1]]
     assert np.std(expected) > 0.5, "logits too flat to prove anything"
@@ -45,10 +61,11 @@ def test_logits(name: str, tmp_path: Path) -> None:
     assert mean_divergence(expected, found) < 1e-5
 
 
-@pytest.mark.parametrize("name", COMPARED_IN_BYTES)
-def test_bytes(name: str, tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", name)
-    file = convert(model, "f32", tmp_path / "reference.gguf", verify="none").output
+@pytest.mark.parametrize("name", together(COMPARED_IN_BYTES))
+def test_bytes(
+    name: str, checkpoints: Mapping[str, Path], float32_files: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model, file = checkpoints[name], float32_files(name)
     for method in (METHODS[name] for name in ("f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k_m", "q6_k")):
         ours = convert(model, method.name, tmp_path / f"{method.name}.gguf", verify="none").output
         llama_cpp_oracle.quantize(file, tmp_path / "two-step.gguf", method.file_type)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 from checkpoint_layouts import with_config
 
 from converter import convert
-from converter.architectures import FAMILIES
-from converter.architectures.families.vision.vision_text_parts import LLAMA, MISTRAL, QWEN2, QWEN3, QWEN3_MOE
 from converter.errors import CheckpointError
 
 LLAMA3 = {
@@ -97,24 +94,9 @@ WHOLE: list[tuple[str, dict[str, Any], str]] = [
     ("lfm2vl", {"text_config": [1]}, r"'text_config' is \[1\], an object"),
     ("glm4v", {"text_config": None}, "'text_config' is None, an object"),
     ("paddleocr-vl-nested-tied", {"text_config": 4}, "'text_config' is 4, an object"),
-    ("llava", {"tie_word_embeddings": "no"}, "'text_config.tie_word_embeddings' is 'no', true or false expected"),
-    ("internvl-qwen2", {"tie_word_embeddings": 1}, "'text_config.tie_word_embeddings' is 1, true or false expected"),
-    ("lfm2vl", {"tie_embedding": "yes"}, "'text_config.tie_word_embeddings' is 'yes', true or false expected"),
-]
-
-#: What a family has for defaults, the configuration of that text part in transformers.
-DEFAULTS: list[tuple[Any, str]] = [
-    (LLAMA, "llama.LlamaConfig"),
-    (MISTRAL, "mistral.MistralConfig"),
-    (QWEN2, "qwen2.Qwen2Config"),
-    (QWEN3, "qwen3.Qwen3Config"),
-    (QWEN3_MOE, "qwen3_moe.Qwen3MoeConfig"),
-    (FAMILIES["Lfm2VlForConditionalGeneration"].defaults, "lfm2.Lfm2Config"),
-    (FAMILIES["Exaone4_5_ForConditionalGeneration"].defaults, "exaone4.Exaone4Config"),
-    (FAMILIES["Glm4vForConditionalGeneration"].defaults, "glm4v.Glm4vTextConfig"),
-    (FAMILIES["Glm4vMoeForConditionalGeneration"].defaults, "glm4v_moe.Glm4vMoeTextConfig"),
-    (FAMILIES["GlmOcrForConditionalGeneration"].defaults, "glm_ocr.GlmOcrTextConfig"),
-    (FAMILIES["PaddleOCRVLForConditionalGeneration"].defaults, "paddleocr_vl.PaddleOCRTextConfig"),
+    ("llava", {"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no', true or false expected"),
+    ("internvl-qwen2", {"tie_word_embeddings": 1}, "'tie_word_embeddings' is 1, true or false expected"),
+    ("lfm2vl", {"tie_embedding": "yes"}, "'tie_word_embeddings' is 'yes', true or false expected"),
 ]
 
 
@@ -167,15 +149,3 @@ def test_the_file_tells_sections(
 
     fields = GGUFReader(file).fields
     assert fields[f"{arch}.rope.dimension_sections"].contents() == sections
-
-
-@pytest.mark.parametrize(("defaults", "name"), DEFAULTS, ids=[name for _, name in DEFAULTS])
-def test_defaults(defaults: dict[str, Any], name: str) -> None:
-    """Of what ``text_config`` leaves out."""
-    module, _, config = name.partition(".")
-    given = getattr(importlib.import_module(f"transformers.models.{module}.configuration_{module}"), config)()
-    theta = {"rope_theta": given.default_theta} if "rope_theta" in defaults else {}
-    # transformers clears the window where it is not used; no class but this one has an activation that is no field.
-    unused = {"sliding_window": 4096} if getattr(given, "use_sliding_window", True) is False else {}
-    fixed = {"hidden_act": "silu"} if module == "lfm2" else {}
-    assert defaults == {field: getattr(given, field, None) for field in defaults} | theta | unused | fixed

@@ -10,7 +10,6 @@ import pytest
 from checkpoint_layouts import with_config
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import CheckpointError
 
 LLAMA3 = {
@@ -92,16 +91,8 @@ WHOLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "mistral-small3",
         {"tie_word_embeddings": "no"},
-        "'text_config.tie_word_embeddings' is 'no', true or false expected",
+        "'tie_word_embeddings' is 'no', true or false expected",
     ),
-]
-
-#: Class, the configuration of its text part in transformers.
-DEFAULTS = [
-    ("Qwen2VLForConditionalGeneration", "Qwen2VLTextConfig"),
-    ("Qwen2_5_VLForConditionalGeneration", "Qwen2_5_VLTextConfig"),
-    ("Qwen3VLForConditionalGeneration", "Qwen3VLTextConfig"),
-    ("Qwen3VLMoeForConditionalGeneration", "Qwen3VLMoeTextConfig"),
 ]
 
 
@@ -155,16 +146,3 @@ def test_the_file_tells_sections_and_deepstack_layers(checkpoints: Mapping[str, 
     fields = GGUFReader(file).fields
     assert fields["qwen3vl.rope.dimension_sections"].contents() == [12, 10, 10, 0]
     assert fields["qwen3vl.n_deepstack_layers"].contents() == 2
-
-
-@pytest.mark.parametrize(("name", "config"), DEFAULTS)
-def test_defaults(name: str, config: str) -> None:
-    """Of what config.json leaves out; the division of the experts' weights is no field of transformers' class."""
-    import transformers
-
-    given = getattr(transformers, config)()
-    ours = {field: value for field, value in FAMILIES[name].defaults.items() if field != "norm_topk_prob"}
-    theta = {"rope_theta": given.default_theta}
-    # transformers clears the window where it is not used.
-    unused = {"sliding_window": 4096} if "sliding_window" in ours else {}
-    assert ours == {field: getattr(given, field, None) for field in ours} | theta | unused

@@ -102,10 +102,10 @@ def test_what_is_not_joined(whole: Path, parts: list[Path], tmp_path: Path) -> N
             "--output",
             output,
         ): f"{parts[0]}: is not a part of the model of {parts[0].name}, or given",
-        (parts[0], "--output", tmp_path / "no" / "x.gguf"): f"directory {tmp_path / 'no'} does not exist; create it",
+        (parts[0], "--output", Path(part) / "x.gguf"): f"{part} is not a directory; choose another --output",
         (parts[0], "--output", part): f"{part}: exists already; pass --overwrite to replace it or choose another",
-        (parts[0], "--output", tmp_path, "--overwrite"): f"{tmp_path}: is a directory or one of the parts; choose",
-        (*parts, "--output", parts[1], "--overwrite"): f"{parts[1]}: is a directory or one of the parts; choose",
+        (parts[0], "--output", tmp_path, "--overwrite"): f"{tmp_path}: is a directory, a file expected; choose",
+        (*parts, "--output", parts[1], "--overwrite"): f"{parts[1]}: is one of the parts; choose",
         (part, "--output", output): f"{part}: is one of 3 parts, 2 of them missing: {parts[1].name}, {parts[2].name};",
         (tmp_path / "no.gguf", "--output", output): f"{tmp_path / 'no.gguf'}: cannot be read: No such file",
     }

@@ -129,7 +129,7 @@ def materials(sample: Collected, tmp_path_factory: pytest.TempPathFactory) -> Pa
         ({"threads": 0}, "threads is 0, at least 1 expected"),
         ({"output": "imatrix.bin"}, "imatrix.bin: ends in '.bin', expected a name in .gguf or .dat"),
         ({"output": "there.gguf"}, "there.gguf: exists already; pass --overwrite"),
-        ({"output": "no/such/folder.gguf"}, "does not exist; create it first"),
+        ({"output": "text.txt/folder.gguf"}, "text.txt is not a directory; choose another --output"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_done(changed: dict[str, Any], expected: str, sample: Collected, materials: Path) -> None:

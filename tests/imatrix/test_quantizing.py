@@ -2,53 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import llama_cpp
+import llama_cpp_oracle
 import numpy as np
 import pytest
-from gguf import GGUFReader, LlamaFileType
+from gguf import GGMLQuantizationType, GGUFReader, LlamaFileType
 from imatrix.conftest import Collected
-from llama_cpp_oracle import silence, tensors
-from numpy.typing import NDArray
+from imatrix.ggml_oracle import ggml_bytes
+from llama_cpp_oracle import tensors
 
 from converter.imatrix import read_imatrix, write_imatrix
-
-Importance = Mapping[str, NDArray[np.float32]]
-
-
-def llama_quantize(source: Path, target: Path, file_type: LlamaFileType, importance: Importance | None) -> int:
-    """``llama_model_quantize`` with one type for all matrices; its status."""
-    silence()
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread, parameters.pure = file_type, 1, True
-    if importance is not None:
-        items = (llama_cpp.llama_model_imatrix_data * (len(importance) + 1))()  # the last one's name is null
-        for item, (name, values) in zip(items, importance.items(), strict=False):
-            item.name, item.size = name.encode(), values.size
-            item.data = values.ctypes.data_as(type(item.data))
-        parameters.imatrix = items
-    status: int = llama_cpp.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(parameters))
-    return status
-
-
-def ggml_bytes(ggml_type: int, matrices: NDArray[np.float32], importance: NDArray[np.float32] | None) -> bytes:
-    """``ggml_quantize_chunk`` for each matrix (count, rows, columns) with its row of importance."""
-    ggml = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
-    ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
-    data = b""
-    for number, rows in enumerate(matrices):
-        out = np.zeros(rows.size, np.uint8)
-        weights = None if importance is None else np.ascontiguousarray(importance[number])
-        size = ggml.ggml_quantize_chunk(
-            ggml_type, ctypes.c_void_p(rows.ctypes.data), ctypes.c_void_p(out.ctypes.data), ctypes.c_int64(0),
-            ctypes.c_int64(rows.shape[0]), ctypes.c_int64(rows.shape[1]),
-            ctypes.c_void_p(None if weights is None else weights.ctypes.data),
-        )  # fmt: skip
-        data += out[:size].tobytes()
-    return data
 
 
 @pytest.mark.parametrize("suffix", [".gguf", ".dat"])
@@ -61,10 +26,12 @@ def test_q4_0_with_the_weights_of_each_format(
     read = read_imatrix(tmp_path / f"imatrix{suffix}")
     source = {tensor.name: tensor.data for tensor in GGUFReader(made.file).tensors}
     importance = {tensor: read.importance_of(tensor, source[tensor].shape) for tensor in read.entries}
-    assert llama_quantize(made.file, tmp_path / "with.gguf", LlamaFileType.MOSTLY_Q4_0, importance) == 0
+    llama_cpp_oracle.quantize(
+        made.file, tmp_path / "with.gguf", LlamaFileType.MOSTLY_Q4_0, importance=importance, pure=True
+    )
     compared = 0
     for tensor, (kind, _, data) in tensors(tmp_path / "with.gguf").items():
-        if kind == llama_cpp.GGML_TYPE_Q4_0 and tensor in importance:
+        if kind == GGMLQuantizationType.Q4_0 and tensor in importance:
             matrices = np.array(source[tensor]).reshape(-1, *source[tensor].shape[-2:])
             assert data == ggml_bytes(kind, matrices, importance[tensor]), tensor
             assert data != ggml_bytes(kind, matrices, None), tensor
@@ -77,9 +44,9 @@ def test_a_type_that_needs_importance(collected: Callable[[str], Collected], tmp
     made, kind = collected("qwen3moe"), LlamaFileType.MOSTLY_IQ3_XXS
     source = {tensor.name: tensor.data for tensor in GGUFReader(made.file).tensors}
     importance = {tensor: made.matrix.importance_of(tensor, source[tensor].shape) for tensor in made.matrix.entries}
-    assert llama_quantize(made.file, tmp_path / "without.gguf", kind, None) != 0
-    assert llama_quantize(made.file, tmp_path / "with.gguf", kind, importance) == 0
+    assert llama_cpp_oracle.status_of_quantizer(made.file, tmp_path / "without.gguf", int(kind), pure=True) != 0
+    llama_cpp_oracle.quantize(made.file, tmp_path / "with.gguf", kind, importance=importance, pure=True)
     found, _, data = tensors(tmp_path / "with.gguf")["blk.1.ffn_gate_exps.weight"]
-    assert found == llama_cpp.GGML_TYPE_IQ3_XXS
+    assert found == GGMLQuantizationType.IQ3_XXS
     tensor = "blk.1.ffn_gate_exps.weight"
     assert data == ggml_bytes(found, np.array(source[tensor]), importance[tensor])

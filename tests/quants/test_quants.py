@@ -7,9 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from pathlib import Path
 
-import llama_cpp
 import llvmlite.binding
 import numpy as np
 import pytest
@@ -35,13 +33,13 @@ from quants.difficult import (
     zero,
 )
 
-from converter.quants import QUANT_TYPES, QuantType, kernel
+from converter.quants import QUANT_TYPES, QuantType, ggml, kernel
 
 Bytes = NDArray[np.uint8]
 
 # --- ggml, called without any code of ours ---------------------------------------------------------------------------
 
-GGML = ctypes.CDLL(str(next((Path(llama_cpp.__file__).parent / "lib").glob("libggml-base.*"))))
+GGML = ctypes.CDLL(str(ggml.library_path()))
 GGML.ggml_quantize_chunk.argtypes = (
     ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
 )  # fmt: skip

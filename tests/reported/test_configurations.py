@@ -326,7 +326,7 @@ def test_a_byte_order_mark(llama: Path, tmp_path: Path, caplog: pytest.LogCaptur
         (b'{"a": ' + b"[" * 100_000, r"config\.json: is not valid JSON"),
         (b'{"a": ' + b"9" * 5_000 + b"}", r"config\.json: is not valid JSON: Exceeds the limit"),
         ('{"a": 1}'.encode("utf-16"), r"config\.json: is not valid JSON: 'utf-8' codec can't decode byte"),
-        (b"", r"config\.json: is not valid JSON"),
+        (b"", r"config\.json: is empty; download it again"),
     ],
 )
 def test_json_that_is_none(content: bytes, message: str, llama: Path, tmp_path: Path) -> None:

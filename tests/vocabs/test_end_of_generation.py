@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from llama_cpp_vocabulary import Special, special_tokens
 from vocabs.small_tokenizers import SPECIAL, byte_level, edit
 
 from converter.errors import VocabularyError
@@ -24,28 +25,10 @@ def with_added(directory: Path, *texts: str) -> tuple[int, dict[str, int]]:
     return size + len(new), {text: ids[text] for text in texts}
 
 
-class Loaded:
+def loaded(directory: Path, vocabulary: Vocabulary) -> Special:
     """A vocabulary as llama.cpp sees it."""
-
-    def __init__(self, directory: Path, vocabulary: Vocabulary) -> None:
-        from llama_cpp import llama_cpp
-        from llama_cpp_oracle import silence
-
-        silence()
-        write_vocabulary(directory / "file.gguf", vocabulary)
-        parameters = llama_cpp.llama_model_default_params()
-        parameters.vocab_only = True
-        self._model = llama_cpp.llama_model_load_from_file(str(directory / "file.gguf").encode(), parameters)
-        assert self._model
-        self._llama_cpp, self._vocab = llama_cpp, llama_cpp.llama_model_get_vocab(self._model)
-
-    def ends(self) -> set[int]:
-        llama_cpp = self._llama_cpp
-        numbers = range(llama_cpp.llama_vocab_n_tokens(self._vocab))
-        return {number for number in numbers if llama_cpp.llama_vocab_is_eog(self._vocab, number)}
-
-    def token(self, role: str) -> int:
-        return int(getattr(self._llama_cpp, f"llama_vocab_{role}")(self._vocab))
+    write_vocabulary(directory / "file.gguf", vocabulary)
+    return special_tokens(directory / "file.gguf")
 
 
 @pytest.mark.parametrize(
@@ -66,9 +49,9 @@ def test_llama_cpp_stops_at_every_end(tmp_path: Path, texts: list[str], expected
     roles = {role: token_id for role, token_id in vocabulary.special_ids.items() if role in ("eot", "eom")}
     assert roles == {role: ids[text] for role, text in expected.items()}
     assert vocabulary.limits == ()
-    loaded = Loaded(tmp_path, vocabulary)
-    assert {1, *ids.values()} <= loaded.ends()
-    assert loaded.token("eos") == 1
+    special = loaded(tmp_path, vocabulary)
+    assert {1, *ids.values()} <= special.ends
+    assert special.roles["eos"] == 1
 
 
 def test_ends_without_a_place_are_told(tmp_path: Path) -> None:
@@ -78,7 +61,7 @@ def test_ends_without_a_place_are_told(tmp_path: Path) -> None:
     assert prove(vocabulary, tmp_path).limits == (
         "llama.cpp has no place for so many end tokens: it does not stop at '<two>', '<three>'",
     )
-    assert Loaded(tmp_path, vocabulary).ends() >= {1, ids["<one>"], ids["<|im_end|>"]}
+    assert loaded(tmp_path, vocabulary).ends >= {1, ids["<one>"], ids["<|im_end|>"]}
 
 
 def test_ends_that_are_no_ids(tmp_path: Path) -> None:
@@ -97,7 +80,7 @@ def test_llama_cpp_knows_these_ends_by_their_text(tmp_path: Path) -> None:
     size, ids = with_added(tmp_path, *known, "▁<EOT>")
     vocabulary = read_vocabulary(tmp_path, size)
     assert "eot" not in vocabulary.special_ids
-    ends = Loaded(tmp_path, vocabulary).ends()
+    ends = loaded(tmp_path, vocabulary).ends
     assert {ids[text] for text in known} <= ends
     assert ids["▁<EOT>"] not in ends
     assert "▁<EOT>" in END_OF_TURN
@@ -108,9 +91,9 @@ def test_fill_in_the_middle(tmp_path: Path, spelling: int) -> None:
     texts = {role: texts[min(spelling, len(texts) - 1)] for role, texts in FILL_IN_THE_MIDDLE.items()}
     size, ids = with_added(tmp_path, *texts.values())
     vocabulary = read_vocabulary(tmp_path, size)
-    loaded = Loaded(tmp_path, vocabulary)
+    special = loaded(tmp_path, vocabulary)
     for role, text in texts.items():
-        assert vocabulary.special_ids[role] == loaded.token(role) == ids[text]
+        assert vocabulary.special_ids[role] == special.roles[role] == ids[text]
 
 
 def test_a_prefix_alone_fills_nothing_in(tmp_path: Path) -> None:

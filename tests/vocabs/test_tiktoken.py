@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import llama_cpp_vocabulary
 import pytest
 import torch
 from command_line import convert, refusal
@@ -158,8 +159,6 @@ def tokenizer_fields(path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("scaled", [False, True])
 def test_conversion(write: Callable[..., Path], tmp_path: Path, scaled: bool) -> None:
     """The file is the one that transformers' tokenizer gives, and llama.cpp stops where Meta's code does."""
-    import llama_cpp
-
     directory, output, other = write(), tmp_path / "meta.gguf", tmp_path / "other.gguf"
     checkpoint(directory, {"use_scaled_rope": True} if scaled else {})
     theirs = converted(directory / "tokenizer.model", tmp_path / "converted", SPECIAL[scaled])
@@ -170,16 +169,14 @@ def test_conversion(write: Callable[..., Path], tmp_path: Path, scaled: bool) ->
     assert outcome.code == 0, outcome
     assert tokenizer_fields(output) == tokenizer_fields(other)
 
-    model = llama_cpp.Llama(str(output), vocab_only=True, verbose=False)
     text = "<|start_header_id|>user<|end_header_id|>\n\nWho's there in 12345?<|eot_id|>"
-    assert model.tokenize(text.encode(), add_bos=True, special=True) == theirs.encode(text).ids
-    vocab = llama_cpp.llama_model_get_vocab(model._model.model)
-    assert llama_cpp.llama_vocab_bos(vocab) == theirs.token_to_id("<|begin_of_text|>")
-    assert llama_cpp.llama_vocab_eos(vocab) == theirs.token_to_id("<|end_of_text|>")
-    assert llama_cpp.llama_vocab_eot(vocab) == theirs.token_to_id("<|eot_id|>")
-    ends = {number for number in range(SIZE) if llama_cpp.llama_vocab_is_eog(vocab, number)}
+    assert llama_cpp_vocabulary.tokenize(output, [text]) == [theirs.encode(text).ids]
+    special = llama_cpp_vocabulary.special_tokens(output)
+    assert special.roles["bos"] == theirs.token_to_id("<|begin_of_text|>")
+    assert special.roles["eos"] == theirs.token_to_id("<|end_of_text|>")
+    assert special.roles["eot"] == theirs.token_to_id("<|eot_id|>")
     stops = ["<|end_of_text|>", "<|eot_id|>", *(["<|eom_id|>"] if scaled else [])]
-    assert ends == {theirs.token_to_id(text) for text in stops}
+    assert special.ends == {theirs.token_to_id(text) for text in stops}
 
 
 def changed(number: int, line: str) -> Callable[[list[str]], list[str]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from converter.architectures.parts.experts import SIGMOID
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.experts import (
+    SIGMOID,
+    weights_scale,
+)
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 #: llama.cpp attends to everything, and rotates nothing, in every layer of this number.
 FULL_EVERY = 4
@@ -45,6 +49,16 @@ class Afmoe(SigmoidExperts):
         "num_shared_experts": 2,
         "route_scale": 1.0,
     }
+    names: ClassVar[Names] = {
+        **SigmoidExperts.names,
+        "attn_gate": "self_attn.gate_proj",
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_mlp_layernorm",
+        "ffn_gate_inp": "mlp.router.gate",
+        "exp_probs_b": "mlp.expert_bias",
+        "post_ffw_norm": "post_mlp_layernorm",
+    }
+    layout = ("attn_norm", "attention", "post_attention_norm", "ffn_norm", "feed_forward", "post_ffw_norm")
     norms_heads = True
     count_field = "num_experts"
     shared_field = "num_shared_experts"
@@ -83,27 +97,11 @@ class Afmoe(SigmoidExperts):
                 f"{FULL_EVERY} and a window in the others",
             )
 
-    def choice(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
+    def choice(self, experts: int) -> dict[str, Any]:
         for field, value in CHOICE.items():
-            config.one_of(field, value, None)
-        factor = config.positive("route_scale")
-        return [
-            uint32(f"{arch}.expert_gating_func", SIGMOID),
-            float32(f"{arch}.expert_weights_scale", factor),
-            boolean(f"{arch}.expert_weights_norm", True),
-        ]
+            self.config.one_of(field, value, None)
+        return {"gating": SIGMOID, "scale": weights_scale(self.config, "route_scale"), "normalized": True}
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        gate = (self.heads * self.head_dim, self.embedding_length)
-        yield self.tensor(f"{target}.attn_gate.weight", f"{source}.self_attn.gate_proj.weight", gate)
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.pre_mlp_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-        yield self.tensor(f"{target}.post_ffw_norm.weight", f"{source}.post_mlp_layernorm.weight", width)
-
-    def router(self, source: str) -> tuple[str, str]:
-        return f"{source}.router.gate.weight", f"{source}.expert_bias"
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
+        yield from self.projection(layer, "attn_gate", (self.heads * self.head_dim, self.embedding_length))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from gguf import GGUFValueType
 
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder, Gate
 from converter.architectures.parts.rope import Rope
-from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue, array
 
 #: transformers' rope where config.json has none.
@@ -25,7 +23,7 @@ USUAL_ROPE = {
 }
 
 
-class Apertus(Llama):
+class Apertus(Decoder):
     classes = ("ApertusForCausalLM",)
     arch = "apertus"
     defaults: ClassVar = {
@@ -36,7 +34,13 @@ class Apertus(Llama):
     }
     # The activation's parameters become key-values.
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r".*\.mlp\.act_fn\.(alpha_[np]|beta|eps)")
+    names: ClassVar = {
+        **Decoder.names,
+        "attn_norm": "attention_layernorm",
+        "ffn_norm": "feedforward_layernorm",
+    }
     activations = ("xielu",)
+    gate = Gate.NONE
     norms_heads = True
     rotates_neighbours = False
     needs_output = True
@@ -57,20 +61,8 @@ class Apertus(Llama):
     def of_activations(self, name: str) -> list[float]:
         """A parameter of the activation, as the source holds it, in each layer (arXiv:2411.13010)."""
         values = []
-        for layer in range(self.config.integer("num_hidden_layers")):
-            parameter = f"model.layers.{layer}.mlp.act_fn.{name}"
+        for layer in self.layers:
+            parameter = f"{layer.source}.mlp.act_fn.{name}"
             shape = (1,) if name.startswith("alpha") else ()
             values.append(float(self.source(parameter, shape).read_rows(0, 1)[0, 0]))
         return values
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.attention_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.feedforward_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.config.integer("intermediate_size")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.up_proj", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, inner))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, rotary_pairs, row_run
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.target import Operation, RowMap, TargetTensor, rotary_pairs, row_run
 from converter.gguf.key_values import KeyValue, uint32
 
 #: llama.cpp runs a model of 32 layers with rope, one of 40 with ALiBi, any other without positions.
@@ -15,11 +16,13 @@ WITH_ROPE, WITH_ALIBI = 32, 40
 BAICHUAN2_VOCABULARY = 125696
 
 
-class Baichuan(Llama):
+class Baichuan(Decoder):
     classes: ClassVar[tuple[str, ...]] = ("BaichuanForCausalLM", "BaiChuanForCausalLM")
     arch = "baichuan"
     defaults: ClassVar = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
     aliases: ClassVar[Mapping[str, str]] = {"model_max_length": "max_position_embeddings"}
+    names: ClassVar = {**Decoder.names, "attn_qkv": "self_attn.W_pack"}
+    body = ""
     takes_frequency_factors = False
     takes_head_dim = False
 
@@ -51,13 +54,12 @@ class Baichuan(Llama):
         unit = Operation("unit length") if self.normalizes_output else None
         yield self.tensor("output.weight", "lm_head.weight", shape, operation=unit)
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         """``W_pack`` holds queries, keys and values one below the other."""
-        width, packed = self.embedding_length, f"{source}.W_pack.weight"
-        self.source(packed, (3 * width, width))
-        for part, name in enumerate("qkv"):
-            rows = row_run(part * width, width)
-            if name != "v" and self.config.integer("num_hidden_layers") == WITH_ROPE:
-                rows = RowMap(part * width, rotary_pairs(self.heads, self.head_dim).loops)
-            yield TargetTensor(f"{target}.attn_{name}.weight", (width, width), (Piece(packed, rows),))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, width))
+        width = self.embedding_length
+        maps = {f"attn_{name}": row_run(part * width, width) for part, name in enumerate("qkv")}
+        if self.config.integer("num_hidden_layers") == WITH_ROPE:
+            for part, name in enumerate("qk"):
+                maps[f"attn_{name}"] = RowMap(part * width, rotary_pairs(self.heads, self.head_dim).loops)
+        yield from self.cut(layer, 3 * width, maps)
+        yield from self.projection(layer, "attn_output", (width, width))

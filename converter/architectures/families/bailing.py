@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    COUNTS,
+    Mixture,
+    expert_counts,
+)
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
-from converter.architectures.target import Piece, RowMap, TargetTensor, rotary_pairs, row_run
+from converter.architectures.target import RowMap, TargetTensor, rotary_pairs, row_run
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue
 
 
-class Bailing(Llama):
+class Bailing(Decoder):
     """What both generations share.
 
     Attributes:
@@ -22,6 +27,17 @@ class Bailing(Llama):
     """
 
     computed: ClassVar[dict[str, tuple[Any, ...]]] = {}
+    names: ClassVar[Names] = {
+        **Decoder.names,
+        "token_embd": "model.word_embeddings",
+        "attn_qkv": "attention.query_key_value",
+        "attn_output": "attention.dense",
+        "attn_q_norm": "attention.query_layernorm",
+        "attn_k_norm": "attention.key_layernorm",
+        "exp_probs_b": "mlp.gate.expert_bias",
+    }
+    body = ""
+    needs_output = True
 
     def key_values(self) -> list[KeyValue]:
         for name in ("use_bias", "use_sliding_window"):
@@ -34,30 +50,6 @@ class Bailing(Llama):
         for name, values in self.computed.items():
             self.config.one_of(name, *values)
         return super().key_values()
-
-    @property
-    def fused_rows(self) -> int:
-        """Rows of the projection that gives all queries, then all keys, then all values."""
-        return (self.heads + 2 * self.kv_heads) * self.head_dim
-
-    def tensors(self) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.word_embeddings.weight", shape)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"model.layers.{index}")
-        yield self.tensor("output_norm.weight", "model.norm.weight", shape[1:])
-        tied = self.config.flag("tie_word_embeddings") and "lm_head.weight" not in self.sources
-        yield self.tensor("output.weight", "model.word_embeddings.weight" if tied else "lm_head.weight", shape)
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = self.embedding_length
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (width,))
-        yield from self.attention(target, f"{source}.attention")
-        output = (width, self.heads * self.head_dim)
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.attention.dense.weight", output)
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", (width,))
-        yield from self.feed_forward(target, f"{source}.mlp")
 
 
 class BailingMoe(Bailing):
@@ -81,47 +73,44 @@ class BailingMoe(Bailing):
         "score_function": ("softmax", None),
         "use_qk_norm": (False, None),
     }
+    mixture_keys = (
+        *COUNTS,
+        "leading_dense_block_count",
+        "expert_feed_forward_length",
+        "expert_shared_count",
+        "expert_weights_scale",
+        "expert_weights_norm",
+    )
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        config, length = self.config, self.config.integer("moe_intermediate_size")
+        shared = config.integer("num_shared_experts")
+        return Mixture(
+            *expert_counts(config, "num_experts", "num_experts_per_tok"),
+            length,
+            shared=shared,
+            shared_length=shared * length,
+            scale=1.0,
+            normalized=config.flag("norm_topk_prob"),
+        )
 
     def key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
-        return [
-            *super().key_values(),
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.leading_dense_block_count", 0),
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            uint32(f"{arch}.expert_shared_count", config.integer("num_shared_experts")),
-            float32(f"{arch}.expert_weights_scale", 1.0),
-            boolean(f"{arch}.expert_weights_norm", config.flag("norm_topk_prob")),
-        ]
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, head = self.embedding_length, self.head_dim
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        head = self.head_dim
         queries, keys = self.heads * head, self.kv_heads * head
-        fused, bias = f"{source}.query_key_value", self.config.flag("use_qkv_bias")
-        self.source(f"{fused}.weight", (self.fused_rows, width))
-        if bias:
-            self.source(f"{fused}.bias", (self.fused_rows,))
         maps = {
-            "q": rotary_pairs(self.heads, head),
-            "k": RowMap(queries, rotary_pairs(self.kv_heads, head).loops),
-            "v": row_run(queries + keys, keys),
+            "attn_q": rotary_pairs(self.heads, head),
+            "attn_k": RowMap(queries, rotary_pairs(self.kv_heads, head).loops),
+            "attn_v": row_run(queries + keys, keys),
         }
-        for name, rows in maps.items():
-            yield TargetTensor(f"{target}.attn_{name}.weight", (rows.rows, width), (Piece(f"{fused}.weight", rows),))
-            if bias:
-                yield TargetTensor(f"{target}.attn_{name}.bias", (rows.rows,), (Piece(f"{fused}.bias", rows),))
+        yield from self.cut(layer, queries + 2 * keys, maps, bias=self.config.flag("use_qkv_bias"))
+        yield from self.projection(layer, "attn_output", (self.embedding_length, queries))
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width = self.expert_counts[0], self.embedding_length
-        inner = self.config.integer("moe_intermediate_size")
-        shared = inner * self.config.integer("num_shared_experts")
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        yield from shared_expert(self, target, f"{source}.shared_experts", (shared, width))
+    def choice_bias(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        yield from ()
 
 
 class BailingMoeV2(Bailing, SigmoidExperts):
@@ -173,21 +162,19 @@ class BailingMoeV2(Bailing, SigmoidExperts):
         return rotated
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        experts, used = super().expert_counts
-        if used == 1:
+    def query_bias(self) -> bool:
+        return False
+
+    @property
+    def mixture(self) -> Mixture:
+        if self.config.integer("num_experts_per_tok") == 1:
             raise ArchitectureError(
                 "config.json: 'num_experts_per_tok' is 1; the model then weighs an expert by its score, llama.cpp by 1"
             )
-        return experts, used
+        return super().mixture
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        shape = (self.fused_rows, self.embedding_length)
-        yield self.tensor(f"{target}.attn_qkv.weight", f"{source}.query_key_value.weight", shape)
-        for name, norm in (("q", "query"), ("k", "key")):
-            yield self.tensor(
-                f"{target}.attn_{name}_norm.weight", f"{source}.{norm}_layernorm.weight", (self.head_dim,)
-            )
-
-    def router(self, source: str) -> tuple[str, str]:
-        return f"{source}.gate.weight", f"{source}.gate.expert_bias"
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        fused = ((self.heads + 2 * self.kv_heads) * self.head_dim, self.embedding_length)
+        yield from self.projection(layer, "attn_qkv", fused)
+        yield from self.head_norms(layer)
+        yield from self.projection(layer, "attn_output", (self.embedding_length, self.heads * self.head_dim))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.families.gpt.gpt_neox import interleaved_thirds
+from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
-from converter.architectures.target import TargetTensor
+from converter.architectures.target import RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue
 
 
@@ -20,14 +21,28 @@ class Bloom(LayerNormDecoder):
         "n_head": "num_attention_heads",
         "n_layer": "num_hidden_layers",
     }
+    names: ClassVar = {
+        "token_embd": "transformer.word_embeddings",
+        "token_embd_norm": "transformer.word_embeddings_layernorm",
+        "blk": "transformer.h",
+        "output_norm": "transformer.ln_f",
+        "output": "lm_head",
+        "attn_norm": "input_layernorm",
+        "attn_qkv": "self_attention.query_key_value",
+        "attn_output": "self_attention.dense",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    }
+    body = "transformer."
+    gate = Gate.NONE
+    query_bias = True
+    output_bias = True
+    feed_forward_bias = True
     epsilon = "layer_norm_epsilon"
     # transformers, too, computes nothing but GELU's tanh approximation.
     activations = ()
     rotary_factor = None
-    body = "transformer."
-    embedding = "word_embeddings"
-    layers = "h"
-    final_norm = "ln_f"
 
     @property
     def feed_forward_length(self) -> int:
@@ -42,17 +57,9 @@ class Bloom(LayerNormDecoder):
         self.config.one_of("apply_residual_connection_post_layernorm", False, None)
         return super().key_values()
 
-    def before_blocks(self) -> Iterator[TargetTensor]:
-        yield from self.norm("token_embd_norm", f"{self.prefix}word_embeddings_layernorm")
+    def before_layers(self) -> Iterator[TargetTensor]:
+        yield from self.norm("token_embd_norm", self.source_name("token_embd_norm"))
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.feed_forward_length
-        attention, rows = f"{source}.self_attention", interleaved_thirds(self.heads, self.head_dim)
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.linear(
-            f"{target}.attn_qkv", f"{attention}.query_key_value", (3 * width, width), bias=True, rows=rows
-        )
-        yield from self.linear(f"{target}.attn_output", f"{attention}.dense", (width, width), bias=True)
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.dense_h_to_4h", (inner, width), bias=True)
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.dense_4h_to_h", (width, inner), bias=True)
+    @property
+    def fused_rows(self) -> RowMap:
+        return interleaved_thirds(self.heads, self.head_dim)

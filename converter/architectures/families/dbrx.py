@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.experts import expert_counts, expert_key_values
+from converter.architectures.layer import Layer
+from converter.architectures.parts.experts import Mixture
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import Piece, TargetTensor
@@ -23,13 +24,25 @@ class Dbrx(LayerNormDecoder):
         "n_layers": "num_hidden_layers",
         "max_seq_len": "max_position_embeddings",
     }
+    names: ClassVar = {
+        "token_embd": "transformer.wte",
+        "blk": "transformer.blocks",
+        "output_norm": "transformer.norm_f",
+        "output": "lm_head",
+        "attn_norm": "norm_attn_norm.norm_1",
+        "attn_qkv": "norm_attn_norm.attn.Wqkv",
+        "attn_output": "norm_attn_norm.attn.out_proj",
+        "attn_output_norm": "norm_attn_norm.norm_2",
+        "ffn_gate_inp": "ffn.router.layer",
+        "ffn_gate_exps": "ffn.experts.mlp.w1",
+        "ffn_up_exps": "ffn.experts.mlp.v1",
+        "ffn_down_exps": "ffn.experts.mlp.w2",
+    }
+    layout = ("attn_norm", "attention", "attn_output_norm", "feed_forward")
     # The activation stands in ffn_config.
     activations = ()
     norm_bias = False
     needs_output = True
-    embedding = "transformer.wte"
-    layers = "transformer.blocks"
-    final_norm = "transformer.norm_f"
 
     def part(self, name: str, defaults: Mapping[str, Any]) -> Hyperparameters:
         """``attn_config`` or ``ffn_config``."""
@@ -78,8 +91,8 @@ class Dbrx(LayerNormDecoder):
         return self.experts_config.integer("ffn_hidden_size")
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.experts_config, "moe_num_experts", "moe_top_k")
+    def mixture(self) -> Mixture:
+        return Mixture.of(self.experts_config, "moe_num_experts", "moe_top_k", "ffn_hidden_size")
 
     @property
     def norm_epsilon(self) -> KeyValue:
@@ -90,28 +103,16 @@ class Dbrx(LayerNormDecoder):
         return [
             *super().key_values(),
             float32(f"{self.arch}.attention.clamp_kqv", self.attention_config.number("clip_qkv")),
-            *expert_key_values(self.arch, self.expert_counts),
+            *self.mixture_key_values(),
         ]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, attention = self.embedding_length, f"{source}.norm_attn_norm"
-        fused = width + 2 * self.kv_heads * self.head_dim
-        yield from self.norm(f"{target}.attn_norm", f"{attention}.norm_1")
-        yield from self.linear(f"{target}.attn_qkv", f"{attention}.attn.Wqkv", (fused, width))
-        yield from self.linear(f"{target}.attn_output", f"{attention}.attn.out_proj", (width, width))
-        yield from self.norm(f"{target}.attn_output_norm", f"{attention}.norm_2")
-        yield from self.linear(f"{target}.ffn_gate_inp", f"{source}.ffn.router.layer", (self.expert_counts[0], width))
-        yield from self.experts(target, f"{source}.ffn.experts.mlp")
-
-    def experts(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def stacks(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
         """Experts lie one below the other, all as (inner, width), so the down projections transposed."""
-        experts, inner, width = self.expert_counts[0], self.feed_forward_length, self.embedding_length
-        for name in ("w1", "v1", "w2"):
-            self.source(f"{source}.{name}", (experts * inner, width))
-        for projection, name in (("gate", "w1"), ("up", "v1")):
-            pieces: tuple[Piece, ...] = (Piece(f"{source}.{name}"),)
-            yield TargetTensor(f"{target}.ffn_{projection}_exps.weight", (experts, inner, width), pieces)
-        pieces = tuple(
-            Piece(f"{source}.w2", transposed=True, within=(expert * inner, inner)) for expert in range(experts)
-        )
-        yield TargetTensor(f"{target}.ffn_down_exps.weight", (experts, width, inner), pieces)
+        experts, inner, width = mixture.experts, mixture.length, self.embedding_length
+        gate, up, down = (self.source_name(f"ffn_{name}_exps", layer) for name in ("gate", "up", "down"))
+        for name in (gate, up, down):
+            self.source(name, (experts * inner, width))
+        for projection, name in (("gate", gate), ("up", up)):
+            yield TargetTensor(f"{layer.target}.ffn_{projection}_exps.weight", (experts, inner, width), (Piece(name),))
+        pieces = (Piece(down, transposed=True, within=(expert * inner, inner)) for expert in range(experts))
+        yield TargetTensor(f"{layer.target}.ffn_down_exps.weight", (experts, width, inner), tuple(pieces))

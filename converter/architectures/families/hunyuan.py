@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    expert_counts,
+    gated_names,
+)
 from converter.architectures.parts.rope import DYNAMIC, Rope, rope_section, scaling_of
-from converter.architectures.target import TargetTensor
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue
 
 
-class HunyuanDense(Llama):
+class HunyuanDense(Decoder):
     classes = ("HunYuanDenseV1ForCausalLM",)
     arch = "hunyuan-dense"
-    defaults: ClassVar = {**Llama.defaults, "rms_norm_eps": 1e-5}
+    defaults: ClassVar = {**Decoder.defaults, "rms_norm_eps": 1e-5}
+    names: ClassVar = {
+        **Decoder.names,
+        "attn_q_norm": "self_attn.query_layernorm",
+        "attn_k_norm": "self_attn.key_layernorm",
+    }
     rotates_neighbours = False
     takes_frequency_factors = False
     norms_heads = True
@@ -39,10 +47,6 @@ class HunyuanDense(Llama):
         self.config.one_of("attention_bias", False, None)
         return super().key_values()
 
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name, norm in (("q", "query_layernorm"), ("k", "key_layernorm")):
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", f"{source}.{norm}.weight", (self.head_dim,))
-
 
 class HunyuanMoe(HunyuanDense):
     """Hunyuan with experts in every layer and one feed-forward that every token uses."""
@@ -51,27 +55,23 @@ class HunyuanMoe(HunyuanDense):
     arch = "hunyuan-moe"
     defaults: ClassVar = {**HunyuanDense.defaults, "num_experts": 1, "moe_topk": 1}
 
+    names: ClassVar = {
+        **HunyuanDense.names,
+        "ffn_gate_inp": "mlp.gate.wg",
+        **gated_names("mlp.shared_mlp", "_shexp"),
+    }
+    mixture_keys = (*LENGTH, "expert_shared_feed_forward_length")
+
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        """Counts that may be lists of one number for each layer, which llama.cpp takes only where all are equal."""
-        layers, names = self.config.integer("num_hidden_layers"), ("num_experts", "moe_topk")
-        given = {name: self.config.integer_of_layers(name, layers) for name in names}
-        return expert_counts(self.config.with_fields(**given), *names)
+    def mixture(self) -> Mixture:
+        """Counts may be lists of one number for each layer, which llama.cpp takes only where all are equal."""
+        length, names = self.feed_forward_length, ("num_experts", "moe_topk")
+        given = {name: self.config.integer_of_layers(name, len(self.kinds)) for name in names}
+        counts = expert_counts(self.config.with_fields(**given), *names)
+        return Mixture(*counts, length, shared_length=length)
 
     def key_values(self) -> list[KeyValue]:
-        shared, layers = "num_shared_expert", self.config.integer("num_hidden_layers")
-        if shared in self.config and self.config.integer_of_layers(shared, layers, minimum=0) != 1:
+        shared = "num_shared_expert"
+        if shared in self.config and self.config.integer_of_layers(shared, len(self.kinds), minimum=0) != 1:
             raise self.config.refusal(shared, "1 expected")
-        length = self.feed_forward_length
-        return [
-            *super().key_values(),
-            *expert_key_values(self.arch, self.expert_counts),
-            uint32(f"{self.arch}.expert_feed_forward_length", length),
-            uint32(f"{self.arch}.expert_shared_feed_forward_length", length),
-        ]
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, inner, width = self.expert_counts[0], self.feed_forward_length, self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.wg.weight", (experts, width))
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        yield from shared_expert(self, target, f"{source}.shared_mlp", (inner, width))
+        return [*super().key_values(), *self.mixture_key_values()]

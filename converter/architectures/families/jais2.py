@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.layer_norm import LayerNormDecoder, zeros
-from converter.architectures.target import TargetTensor
+from converter.architectures.parts.decoder import Gate
+from converter.architectures.parts.layer_norm import LayerNormDecoder
 
 
 class Jais2(LayerNormDecoder):
@@ -20,14 +19,6 @@ class Jais2(LayerNormDecoder):
         "mlp_bias": True,
     }
     activations = ("relu2",)
+    gate = Gate.NONE
+    zero_biases = ("attn_output", "ffn_up", "ffn_down")
     takes_head_dim = True
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner, bias = self.embedding_length, self.feed_forward_length, self.config.flag("mlp_bias")
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.attention(target, f"{source}.self_attn")
-        if not self.output_bias:
-            yield zeros(f"{target}.attn_output.bias", width)
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
-        yield from self.biased(f"{target}.ffn_up", f"{source}.mlp.up_proj", (inner, width), bias=bias)
-        yield from self.biased(f"{target}.ffn_down", f"{source}.mlp.down_proj", (width, inner), bias=bias)

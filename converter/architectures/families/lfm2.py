@@ -7,13 +7,19 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder, zeros
+from converter.architectures.parts.experts import (
+    LENGTH,
+    SIGMOID,
+    Mixture,
+    expert_names,
+)
 from converter.architectures.target import Piece, TargetTensor
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 
-class Lfm2(Llama):
+class Lfm2(Decoder):
     classes: ClassVar[tuple[str, ...]] = ("Lfm2ForCausalLM", "LFM2ForCausalLM")
     arch = "lfm2"
     defaults: ClassVar = {
@@ -30,6 +36,29 @@ class Lfm2(Llama):
         "tie_word_embeddings": True,
     }
     aliases: ClassVar[Mapping[str, str]] = {"tie_embedding": "tie_word_embeddings", "block_ff_dim": "intermediate_size"}
+    names: ClassVar = {
+        "token_embd": "model.embed_tokens",
+        "blk": "model.layers",
+        "output_norm": "model.embedding_norm",
+        "output": "lm_head",
+        "attn_norm": "operator_norm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.out_proj",
+        "attn_q_norm": "self_attn.q_layernorm",
+        "attn_k_norm": "self_attn.k_layernorm",
+        "ffn_norm": "ffn_norm",
+        "ffn_gate": "feed_forward.w1",
+        "ffn_up": "feed_forward.w3",
+        "ffn_down": "feed_forward.w2",
+        "ffn_gate_inp": "feed_forward.gate",
+        "exp_probs_b": "feed_forward.expert_bias",
+        **expert_names("feed_forward.experts", apart=("w1", "w3", "w2")),
+    }
+    body = ""
+    layout = ("attn_norm", "convolution_or_attention", "ffn_norm", "feed_forward")
+    norms_heads = True
     rotates_neighbours = False
     takes_frequency_factors = False
     takes_head_dim = False
@@ -39,7 +68,7 @@ class Lfm2(Llama):
         return float32(f"{self.arch}.attention.layer_norm_rms_epsilon", self.config.number("norm_eps"))
 
     @property
-    def layer_types(self) -> list[str]:
+    def kinds(self) -> list[str]:
         layers = self.config.integer("num_hidden_layers")
         field = "full_attn_idxs"
         attending = self.config.integers(field) if field in self.config else range(layers)
@@ -60,48 +89,32 @@ class Lfm2(Llama):
         config, arch = self.config, self.arch
         config.one_of("conv_bias", False)
         key = f"{arch}.attention.head_count_kv"
-        heads = array(key, [0 if kind == "conv" else self.kv_heads for kind in self.layer_types], GGUFValueType.INT32)
+        heads = array(key, [0 if kind == "conv" else self.kv_heads for kind in self.kinds], GGUFValueType.INT32)
         pairs = [heads if pair.key == key else pair for pair in super().key_values()]
         return [*pairs, uint32(f"{arch}.shortconv.l_cache", config.integer("conv_L_cache", 2))]
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        width, vocabulary = self.embedding_length, (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", vocabulary)
-        for index, kind in enumerate(self.layer_types):
-            target, source = f"blk.{index}", f"model.layers.{index}"
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.operator_norm.weight", (width,))
-            if kind == "conv":
-                yield from self.convolution(target, f"{source}.conv")
-            else:
-                yield from self.attention(target, f"{source}.self_attn")
-            yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.ffn_norm.weight", (width,))
-            yield from self.feed_forward(target, f"{source}.feed_forward")
-        # The norm behind the last layer, whatever its name says on either side.
-        yield self.tensor("token_embd_norm.weight", "model.embedding_norm.weight", (width,))
-        yield from self.output_matrix(vocabulary)
+    def convolution_or_attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from self.convolution(layer) if layer.kind == "conv" else self.attention(layer)
 
-    def convolution(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def convolution(self, layer: Layer) -> Iterator[TargetTensor]:
+        target, source = f"{layer.target}.shortconv", f"{layer.source}.conv"
         width, kernel = self.embedding_length, self.config.integer("conv_L_cache")
-        yield self.tensor(f"{target}.shortconv.in_proj.weight", f"{source}.in_proj.weight", (3 * width, width))
+        yield self.tensor(f"{target}.in_proj.weight", f"{source}.in_proj.weight", (3 * width, width))
         self.source(f"{source}.conv.weight", (width, 1, kernel))
-        yield TargetTensor(f"{target}.shortconv.conv.weight", (width, kernel), (Piece(f"{source}.conv.weight"),))
-        yield self.tensor(f"{target}.shortconv.out_proj.weight", f"{source}.out_proj.weight", (width, width))
+        yield TargetTensor(f"{target}.conv.weight", (width, kernel), (Piece(f"{source}.conv.weight"),))
+        yield self.tensor(f"{target}.out_proj.weight", f"{source}.out_proj.weight", (width, width))
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, key = self.embedding_length, self.kv_heads * self.head_dim
-        for name, rows in (("q", width), ("k", key), ("v", key)):
-            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, width))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.out_proj.weight", (width, width))
-        for name in "qk":
-            norm = f"{source}.{name}_layernorm.weight"
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", norm, (self.head_dim,))
+    def norm(self, target: str, source: str, length: int | None = None) -> Iterator[TargetTensor]:
+        """The norm behind the last layer is called one of the embedding on either side."""
+        yield from super().norm("token_embd_norm" if target == "output_norm" else target, source, length)
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.feed_forward_length
-        yield self.tensor(f"{target}.ffn_gate.weight", f"{source}.w1.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.w3.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.w2.weight", (width, hidden))
+    @property
+    def query_bias(self) -> bool:
+        return False
+
+    @property
+    def output_bias(self) -> bool:
+        return False
 
 
 class Lfm2Moe(Lfm2):
@@ -125,45 +138,24 @@ class Lfm2Moe(Lfm2):
         "routed_scaling_factor": 1.0,
     }
     aliases: ClassVar[Mapping[str, str]] = {"tie_embedding": "tie_word_embeddings"}
+    mixture_keys = (*LENGTH, "leading_dense_block_count", "expert_gating_func")
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
-
-    @property
-    def dense_layers(self) -> int:
-        return self.config.integer("num_dense_layers", 0)
+    def mixture(self) -> Mixture:
+        fields = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+        return Mixture.of(self.config, *fields, dense=self.config.integer("num_dense_layers", 0), gating=SIGMOID)
 
     @property
     def feed_forward_length(self) -> int:
         return self.config.integer("intermediate_size")
 
     def key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
-        config.one_of("norm_topk_prob", True)
-        config.one_of("routed_scaling_factor", 1)
-        return [
-            *super().key_values(),
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
-            # llama.cpp's number of the sigmoid.
-            uint32(f"{arch}.expert_gating_func", 2),
-        ]
+        self.config.one_of("norm_topk_prob", True)
+        self.config.one_of("routed_scaling_factor", 1)
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if int(target.split(".")[1]) < self.dense_layers:
-            yield from super().feed_forward(target, source)
-            return
-        experts, width, inner = (
-            self.expert_counts[0],
-            self.embedding_length,
-            self.config.integer("moe_intermediate_size"),
-        )
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
+    def choice_bias(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
         if self.config.flag("use_expert_bias"):
-            yield self.tensor(f"{target}.exp_probs_b.bias", f"{source}.expert_bias", (experts,))
+            yield from super().choice_bias(layer, mixture)
         else:
-            yield TargetTensor(f"{target}.exp_probs_b.bias", (experts,), values=(0.0,) * experts)
-        shape = (experts, inner, width)
-        yield from expert_stacks(self, target, f"{source}.experts", shape, names=("w1", "w3", "w2"))
+            yield zeros(f"{layer.target}.exp_probs_b.bias", mixture.experts)

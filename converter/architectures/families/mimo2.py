@@ -11,6 +11,7 @@ fields are absent.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,8 +19,14 @@ from gguf import GGUFValueType
 
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, sigmoid_choice
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    CHOICE,
+    LENGTH,
+    Mixture,
+    sigmoid_choice,
+)
 from converter.architectures.parts.rope import Rope, rotated_share
 from converter.architectures.parts.windows import windowed
 from converter.architectures.target import TargetTensor
@@ -46,7 +53,7 @@ FIXED = {
 }
 
 
-class MiMoV2Flash(Llama):
+class MiMoV2Flash(Decoder):
     classes = ("MiMoV2FlashForCausalLM",)
     arch = "mimo2"
     defaults: ClassVar[dict[str, Any]] = {
@@ -74,15 +81,18 @@ class MiMoV2Flash(Llama):
         "attention_value_scale": 0.707,
     }
     aliases: ClassVar = {"layernorm_epsilon": "rms_norm_eps"}
+    #: Published names, where they differ, and transformers'.
+    names: ClassVar = {
+        **Decoder.names,
+        "attn_sinks": ("self_attn.attention_sink_bias", "self_attn.sinks"),
+        "exp_probs_b": "mlp.gate.e_score_correction_bias",
+    }
+    mixture_keys = (*LENGTH, *CHOICE)
     #: Layers that predict several tokens ahead; transformers does not run them either.
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"model\.mtp\..*")
     rotates_neighbours = False
     takes_frequency_factors = False
     needs_output = True
-
-    @property
-    def layers(self) -> int:
-        return self.config.integer("num_hidden_layers")
 
     def by_layer(self, field: str, published: str, usual: list[bool], names: tuple[str, str]) -> list[bool]:
         """For each layer whether ``field`` names the second of two kinds, or a list of 0 and 1 has 1.
@@ -90,21 +100,21 @@ class MiMoV2Flash(Llama):
         Raises:
             ArchitectureError: it is no such list.
         """
-        kinds = self.config.by_layer(field, self.layers, names)
+        kinds = self.config.by_layer(field, len(self.kinds), names)
         if kinds is not None:
             return [kind == names[1] for kind in kinds]
-        marks = self.config.by_layer(published, self.layers, (0, 1))
+        marks = self.config.by_layer(published, len(self.kinds), (0, 1))
         return usual if marks is None else [mark == 1 for mark in marks]
 
     @cached_property
     def windows(self) -> list[bool]:
         """Which layers attend to a window only."""
-        usual = [index > 0 and (index + 1) % 6 > 0 for index in range(self.layers)]
+        usual = [index > 0 and (index + 1) % 6 > 0 for index in range(len(self.kinds))]
         return self.by_layer("layer_types", "hybrid_layer_pattern", usual, (FULL, WINDOWED))
 
     @cached_property
     def with_experts(self) -> list[bool]:
-        usual = [index > 0 for index in range(self.layers)]
+        usual = [index > 0 for index in range(len(self.kinds))]
         return self.by_layer("mlp_layer_types", "moe_layer_freq", usual, ("dense", "sparse"))
 
     @property
@@ -174,8 +184,10 @@ class MiMoV2Flash(Llama):
         return full
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "n_routed_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        fields = ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
+        mixture = Mixture.of(self.config, *fields, layers=self.with_experts)
+        return replace(mixture, **sigmoid_choice(self.config, mixture.experts))
 
     def check(self) -> None:
         """Refuse what llama.cpp, or transformers, has no other value for.
@@ -203,7 +215,7 @@ class MiMoV2Flash(Llama):
         windowed(self.arch, [WINDOWED if window else FULL for window in self.windows])
 
     def key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
+        arch = self.arch
         self.check()
         key = f"{arch}.attention.head_count_kv"
         key_heads = array(key, self.key_heads, GGUFValueType.INT32)
@@ -214,37 +226,21 @@ class MiMoV2Flash(Llama):
             uint32(window, self.window),
             array(f"{window}_pattern", self.windows, GGUFValueType.BOOL),
             float32(f"{arch}.rope.freq_base_swa", self.rope_of(WINDOWED).theta),
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            *sigmoid_choice(config, arch, self.expert_counts[0]),
+            *self.mixture_key_values(),
         ]
 
     def head_key_values(self) -> list[KeyValue]:
         value_length = uint32(f"{self.arch}.attention.value_length", self.value_dim)
         return [value_length if pair.key == value_length.key else pair for pair in super().head_key_values()]
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        index = int(target.split(".")[1])
-        width, queries, keys = self.embedding_length, self.heads, self.key_heads[index]
-        for name, rows in (
-            ("q", queries * self.head_dim),
-            ("k", keys * self.head_dim),
-            ("v", keys * self.value_dim),
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        width, queries, keys = self.embedding_length, self.heads, self.key_heads[layer.number]
+        for part, rows in (
+            ("attn_q", queries * self.head_dim),
+            ("attn_k", keys * self.head_dim),
+            ("attn_v", keys * self.value_dim),
         ):
-            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, width))
-        values = queries * self.value_dim
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, values))
-        if self.windows[index]:
-            published = f"{source}.attention_sink_bias"
-            sinks = published if published in self.sources else f"{source}.sinks"
-            yield self.tensor(f"{target}.attn_sinks.weight", sinks, (queries,))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if not self.with_experts[int(target.split(".")[1])]:
-            yield from super().feed_forward(target, source)
-            return
-        experts, width = self.expert_counts[0], self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        yield self.tensor(f"{target}.exp_probs_b.bias", f"{source}.gate.e_score_correction_bias", (experts,))
-        shape = (experts, self.config.integer("moe_intermediate_size"), width)
-        yield from expert_stacks(self, target, f"{source}.experts", shape)
+            yield from self.projection(layer, part, (rows, width))
+        yield from self.projection(layer, "attn_output", (width, queries * self.value_dim))
+        if self.windows[layer.number]:
+            yield self.tensor(f"{layer.target}.attn_sinks.weight", self.source_name("attn_sinks", layer), (queries,))

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import SIGMOID, expert_counts, expert_key_values, expert_stacks
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    SIGMOID,
+    Mixture,
+    expert_names,
+)
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import TargetTensor
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue
 
 
-class MiniMaxM2(Llama):
+class MiniMaxM2(Decoder):
     classes = ("MiniMaxM2ForCausalLM",)
     arch = "minimax-m2"
     defaults: ClassVar = {
@@ -25,6 +31,13 @@ class MiniMaxM2(Llama):
         "num_local_experts": 256,
         "num_experts_per_tok": 8,
     }
+    names: ClassVar = {
+        **Decoder.names,
+        "ffn_gate_inp": ("block_sparse_moe.gate", "mlp.gate"),
+        "exp_probs_b": ("block_sparse_moe.e_score_correction_bias", "mlp.e_score_correction_bias"),
+        **expert_names("block_sparse_moe.experts", "mlp.experts", apart=("w1", "w3", "w2")),
+    }
+    mixture_keys = (*LENGTH, "expert_gating_func")
     rotates_neighbours = False
     takes_frequency_factors = False
     norms_heads = True
@@ -37,27 +50,13 @@ class MiniMaxM2(Llama):
         return rotated_elements(self.config, self.head_dim, given / self.head_dim)
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        fields = ("num_local_experts", "num_experts_per_tok", "intermediate_size")
+        return Mixture.of(self.config, *fields, gating=SIGMOID)
 
     def key_values(self) -> list[KeyValue]:
-        return [
-            *super().key_values(),
-            *expert_key_values(self.arch, self.expert_counts),
-            uint32(f"{self.arch}.expert_feed_forward_length", self.feed_forward_length),
-            uint32(f"{self.arch}.expert_gating_func", SIGMOID),
-        ]
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name, heads in (("q", self.heads), ("k", self.kv_heads)):
-            norm = f"{source}.{name}_norm.weight"
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", norm, (heads * self.head_dim,))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        own = f"{source.removesuffix('mlp')}block_sparse_moe"
-        mixture = own if f"{own}.gate.weight" in self.sources else source
-        experts, width = self.expert_counts[0], self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{mixture}.gate.weight", (experts, width))
-        yield self.tensor(f"{target}.exp_probs_b.bias", f"{mixture}.e_score_correction_bias", (experts,))
-        shape = (experts, self.feed_forward_length, width)
-        yield from expert_stacks(self, target, f"{mixture}.experts", shape, names=("w1", "w3", "w2"))
+    def head_norms(self, layer: Layer) -> Iterator[TargetTensor]:
+        for part, heads in (("attn_q_norm", self.heads), ("attn_k_norm", self.kv_heads)):
+            yield from self.layer_norm(layer, part, heads * self.head_dim)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
-from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue, float32
 
 
@@ -26,14 +25,24 @@ class Mpt(LayerNormDecoder):
         "n_layers": "num_hidden_layers",
         "max_seq_len": "max_position_embeddings",
     }
+    names: ClassVar = {
+        "token_embd": "transformer.wte",
+        "blk": "transformer.blocks",
+        "output_norm": "transformer.norm_f",
+        "output": "lm_head",
+        "attn_norm": "norm_1",
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "ffn_norm": "norm_2",
+        "ffn_up": "ffn.up_proj",
+        "ffn_down": "ffn.down_proj",
+    }
+    gate = Gate.NONE
     epsilon = "layer_norm_epsilon"
     # transformers, too, knows no other than GELU.
     activations = ()
     norm_bias = False
     rotary_factor = None
-    embedding = "transformer.wte"
-    layers = "transformer.blocks"
-    final_norm = "transformer.norm_f"
 
     @property
     def kv_heads(self) -> int:
@@ -69,12 +78,3 @@ class Mpt(LayerNormDecoder):
         for name in ("qk_ln", "prefix_lm"):
             attention.one_of(name, False, None)
         return attention
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.feed_forward_length
-        yield from self.norm(f"{target}.attn_norm", f"{source}.norm_1")
-        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
-        yield from self.linear(f"{target}.attn_output", f"{source}.attn.out_proj", (width, width))
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.norm_2")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.ffn.up_proj", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.ffn.down_proj", (width, inner))

@@ -7,20 +7,25 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    Mixture,
+)
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 
-class Olmo(Llama):
+class Olmo(Decoder):
     """OLMo 1: layer norms without weights; queries, keys and values may be clipped."""
 
     classes = ("OlmoForCausalLM",)
     arch = "olmo"
     defaults: ClassVar = {"max_position_embeddings": 2048, "hidden_act": "silu"}
+    body = ""
+    layout = ("attention", "feed_forward")
     takes_frequency_factors = False
     takes_head_dim = False
 
@@ -37,22 +42,22 @@ class Olmo(Llama):
             pairs.append(float32(f"{self.arch}.attention.clamp_kqv", config.positive("clip_qkv")))
         return pairs
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        width = self.embedding_length
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", (self.vocab_size, width))
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.attention(f"blk.{index}", f"model.layers.{index}.self_attn")
-            yield from self.feed_forward(f"blk.{index}", f"model.layers.{index}.mlp")
-        yield from self.output_matrix((self.vocab_size, width))
+    def norm(self, target: str, source: str, length: int | None = None) -> Iterator[TargetTensor]:
+        yield from ()
 
 
-class Olmo2(Llama):
+class Olmo2(Decoder):
     """OLMo 2: RMS norms on all queries and all keys at once, and behind attention and feed-forward, not before."""
 
     classes = ("Olmo2ForCausalLM",)
     arch = "olmo2"
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu"}
+    names: ClassVar = {
+        **Decoder.names,
+        "post_attention_norm": "post_attention_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+    layout: ClassVar[tuple[str, ...]] = ("attention", "post_attention_norm", "feed_forward", "post_ffw_norm")
     rotates_neighbours = False
     takes_frequency_factors = False
     takes_head_dim = False
@@ -63,17 +68,9 @@ class Olmo2(Llama):
         self.config.one_of("attention_bias", False, None)
         return super().key_values()
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-        yield self.tensor(f"{target}.post_ffw_norm.weight", f"{source}.post_feedforward_layernorm.weight", width)
-
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name, heads in (("q", self.heads), ("k", self.kv_heads)):
-            norm = f"{source}.{name}_norm.weight"
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", norm, (heads * self.head_dim,))
+    def head_norms(self, layer: Layer) -> Iterator[TargetTensor]:
+        for part, heads in (("attn_q_norm", self.heads), ("attn_k_norm", self.kv_heads)):
+            yield from self.layer_norm(layer, part, heads * self.head_dim)
 
 
 class Olmo3(Olmo2):
@@ -129,8 +126,8 @@ class Olmoe(Olmo2):
     }
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        return Mixture.of(self.config, "num_experts", "num_experts_per_tok", "intermediate_size")
 
     def key_values(self) -> list[KeyValue]:
         config = self.config
@@ -141,13 +138,6 @@ class Olmoe(Olmo2):
                 f"config.json: 'num_key_value_heads' is {self.kv_heads}, but llama.cpp runs {self.arch} only with "
                 f"num_attention_heads = {self.heads}"
             )
-        return [*super().key_values(), *expert_key_values(self.arch, self.expert_counts)]
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from Llama.block(self, target, source)
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width = self.expert_counts[0], self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        shape = (experts, self.config.integer("intermediate_size"), width)
-        yield from expert_stacks(self, target, f"{source}.experts", shape)
+    layout = Decoder.layout

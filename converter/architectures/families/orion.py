@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.parts.layer_norm import LayerNormDecoder
-from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue
 
 
@@ -29,9 +27,3 @@ class Orion(LayerNormDecoder):
         for name in ("attention_bias", "mlp_bias"):
             self.config.one_of(name, False, None)
         return super().key_values()
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.attention(target, f"{source}.self_attn")
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
-        yield from self.feed_forward(target, f"{source}.mlp")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.target import TargetTensor
+from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue
 
 
-class SeedOss(Llama):
+class SeedOss(Decoder):
     classes = ("SeedOssForCausalLM",)
     arch = "seed_oss"
     defaults: ClassVar = {
@@ -21,6 +19,9 @@ class SeedOss(Llama):
         "head_dim": 128,
         "attention_bias": True,
     }
+    # The feed-forward's norm; llama.cpp calls it after what stands before it.
+    names: ClassVar = {**Decoder.names, "post_attention_norm": "post_attention_layernorm"}
+    layout = ("attn_norm", "attention", "post_attention_norm", "feed_forward")
     rotates_neighbours = False
     takes_frequency_factors = False
 
@@ -32,11 +33,3 @@ class SeedOss(Llama):
         self.config.one_of("attention_out_bias", False, None)
         self.config.one_of("mlp_bias", False, None)
         return super().key_values()
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        # The feed-forward's norm; llama.cpp calls it after what stands before it.
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue
 
 
-class SmolLM3(Llama):
+class SmolLM3(Decoder):
     classes = ("SmolLM3ForCausalLM",)
     arch = "smollm3"
     defaults: ClassVar = {

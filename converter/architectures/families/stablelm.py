@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.layer import Layer
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Piece, TargetTensor
 from converter.gguf.key_values import KeyValue, boolean
@@ -19,6 +20,12 @@ class StableLM(LayerNormDecoder):
         "layer_norm_eps": 1e-5,
         "num_key_value_heads": 32,
     }
+    names: ClassVar = {
+        **LayerNormDecoder.names,
+        "attn_q_norm": "self_attn.q_layernorm",
+        "attn_k_norm": "self_attn.k_layernorm",
+    }
+    layout = ("attn_norm", "attention", "norm_between", "feed_forward")
     activations = ("silu",)
     rotary_factor = 0.25
     needs_output = True
@@ -27,19 +34,16 @@ class StableLM(LayerNormDecoder):
         parallel = self.config.flag("use_parallel_residual")
         return [*super().key_values(), boolean(f"{self.arch}.use_parallel_residual", parallel)]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.attention(target, f"{source}.self_attn")
-        # Without this norm llama.cpp runs the feed-forward beside the attention.
+    def norm_between(self, layer: Layer) -> Iterator[TargetTensor]:
+        """Without this norm llama.cpp runs the feed-forward beside the attention."""
         if not self.config.flag("use_parallel_residual"):
-            yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
-        yield from self.feed_forward(target, f"{source}.mlp")
+            yield from self.layer_norm(layer, "ffn_norm")
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().attention(target, source)
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
         if self.config.flag("qk_layernorm"):
-            yield self.stacked_norms(f"{target}.attn_q_norm", f"{source}.q_layernorm", self.heads)
-            yield self.stacked_norms(f"{target}.attn_k_norm", f"{source}.k_layernorm", self.kv_heads)
+            for part, heads in (("attn_q_norm", self.heads), ("attn_k_norm", self.kv_heads)):
+                yield self.stacked_norms(f"{layer.target}.{part}", self.source_name(part, layer), heads)
 
     def stacked_norms(self, target: str, source: str, heads: int) -> TargetTensor:
         """One norm for each head, stored one by one, as a matrix (heads, head_dim)."""

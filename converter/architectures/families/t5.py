@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS, Family
+from converter.architectures.layer import Layer, Names, stack
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
@@ -32,6 +33,13 @@ class T5(Family):
         "layer_norm_epsilon": 1e-6,
         "feed_forward_proj": "relu",
         "pad_token_id": 0,
+    }
+    names: ClassVar[Names] = {
+        "token_embd": ("shared", "encoder.embed_tokens", "decoder.embed_tokens"),
+        "attn_norm": "layer.0.layer_norm",
+        "attn": "layer.0.SelfAttention",
+        "cross_attn_norm": "layer.1.layer_norm",
+        "cross_attn": "layer.1.EncDecAttention",
     }
     # transformers leaves this one out too: the published files have it from a time when cross-attention had biases.
     skipped: ClassVar[tuple[str, ...]] = (
@@ -105,11 +113,10 @@ class T5(Family):
     def tensors(self) -> Iterator[TargetTensor]:
         shape = (self.vocab_size, self.embedding_length)
         yield from self.encoder()
-        for index in range(self.decoder_layers):
-            target, source = f"dec.blk.{index}", f"decoder.block.{index}.layer"
-            yield from self.attention(f"{target}.attn", f"{source}.0", "SelfAttention", index)
-            yield from self.attention(f"{target}.cross_attn", f"{source}.1", "EncDecAttention", None)
-            yield from self.feed_forward(target, f"{source}.2")
+        for layer in stack("decoder.block", ["decoder"] * self.decoder_layers, "dec.blk"):
+            yield from self.attention(layer, "attn")
+            yield from self.attention(layer, "cross_attn")
+            yield from self.feed_forward(layer)
         # llama.cpp does not scale the decoder's output, so the norm before it does.
         scale = Operation("multiply", self.embedding_length**-0.5) if self.scales_output else None
         yield self.norm("dec.output_norm", "decoder.final_layer_norm", scale)
@@ -117,35 +124,36 @@ class T5(Family):
             yield self.tensor("output.weight", "lm_head.weight", shape)
 
     def encoder(self) -> Iterator[TargetTensor]:
-        names = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-        embedding = next((name for name in names if name in self.sources), names[0])
+        embedding = f"{self.source_name('token_embd')}.weight"
         yield self.tensor("token_embd.weight", embedding, (self.vocab_size, self.embedding_length))
-        for index in range(self.layers):
-            target, source = f"enc.blk.{index}", f"encoder.block.{index}.layer"
-            yield from self.attention(f"{target}.attn", f"{source}.0", "SelfAttention", index)
-            yield from self.feed_forward(target, f"{source}.1")
+        for layer in stack("encoder.block", ["encoder"] * self.layers, "enc.blk"):
+            yield from self.attention(layer, "attn")
+            yield from self.feed_forward(layer)
         yield self.norm("enc.output_norm", "encoder.final_layer_norm")
 
     def norm(self, target: str, source: str, operation: Operation | None = None) -> TargetTensor:
         return self.tensor(f"{target}.weight", f"{source}.weight", (self.embedding_length,), operation=operation)
 
-    def attention(self, target: str, layer: str, name: str, index: int | None) -> Iterator[TargetTensor]:
-        """A sublayer of attention; ``index`` of the block that it is the self-attention of."""
+    def attention(self, layer: Layer, part: str) -> Iterator[TargetTensor]:
+        """A sublayer of attention, to the text itself or across to the encoder's."""
         width, heads = self.embedding_length, self.config.integer("num_heads")
-        inner, source = heads * self.config.integer("d_kv"), f"{layer}.{name}"
-        yield self.norm(f"{target}_norm", f"{layer}.layer_norm")
+        inner, target = heads * self.config.integer("d_kv"), f"{layer.target}.{part}"
+        source = self.source_name(part, layer)
+        yield self.norm(f"{target}_norm", self.source_name(f"{part}_norm", layer))
         for letter in "qkv":
             yield from self.linear(f"{target}_{letter}", f"{source}.{letter}", (inner, width))
         yield from self.linear(f"{target}_o", f"{source}.o", (width, inner))
-        if index == 0 or (index is not None and self.biased_blocks):
+        if part == "attn" and (layer.number == 0 or self.biased_blocks):
             buckets = self.config.integer("relative_attention_num_buckets")
             bias = f"{source}.relative_attention_bias.weight"
             yield self.tensor(f"{target}_rel_b.weight", bias, (buckets, heads))
 
-    def feed_forward(self, target: str, layer: str) -> Iterator[TargetTensor]:
+    def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
+        """The last sublayer, whose number is one more where attention across stands before it."""
         width, inner = self.embedding_length, self.config.integer("d_ff")
-        source = f"{layer}.DenseReluDense"
-        yield self.norm(f"{target}.ffn_norm", f"{layer}.layer_norm")
+        sublayer = f"{layer.source}.layer.{2 if layer.kind == 'decoder' else 1}"
+        source, target = f"{sublayer}.DenseReluDense", layer.target
+        yield self.norm(f"{target}.ffn_norm", f"{sublayer}.layer_norm")
         if self.gated:
             yield from self.linear(f"{target}.ffn_gate", f"{source}.wi_0", (inner, width))
         yield from self.linear(f"{target}.ffn_up", f"{source}.{'wi_1' if self.gated else 'wi'}", (inner, width))

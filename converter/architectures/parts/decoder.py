@@ -1,50 +1,87 @@
-"""Llama and its closest relatives: Mistral, Qwen2, Qwen3 differ in biases, norms and how rope pairs a head's rows."""
+"""The frame of decoders: Llama's, and with other names, norms, biases and pairs of rotated rows that of most others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import ClassVar
 
 from converter.architectures.family import Family
+from converter.architectures.layer import Layer, Names, stack
+from converter.architectures.parts.experts import (
+    COUNTS,
+    Mixture,
+    expert_names,
+    expert_stacks,
+    gated_names,
+    gated_projections,
+)
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.parts.rope import Rope
-from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
-from converter.checkpoints.tensor import SourceTensor
+from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, rotary_pairs
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
 
-class Llama(Family):
-    """Llama 1 to 3 and everything saved as such (Yi, TinyLlama, SmolLM, CodeLlama, …)."""
+class Gate(Enum):
+    """Where a feed-forward has the projection that gates the other."""
 
-    classes: ClassVar[tuple[str, ...]] = ("LlamaForCausalLM", "LLaMAForCausalLM", "LlamaModel")
-    arch = "llama"
+    APART = "apart"
+    FUSED = "in ffn_up, above it, as llama.cpp wants it too"
+    NONE = "none"
+
+
+class Decoder(Family):
+    """Base of decoders.
+
+    Attributes:
+        layout: what stands in a layer, in order: norms by their names in ``names``, sublayers by the method's name.
+        activation, activations: config.json's name of the activation, and what llama.cpp computes in this arch.
+        gate: where the feed-forwards have their gate.
+        norm_operation: what is done to a norm's weight.
+        norms_heads: there are norms on queries and keys.
+        rotates_neighbours: llama.cpp's rope for this arch rotates neighbouring rows, transformers rotates halves of a
+            head.
+        takes_frequency_factors: llama.cpp loads ``rope_freqs.weight`` for this arch.
+        takes_head_dim: llama.cpp runs heads of any length in this arch, not only hidden_size / heads.
+        needs_output: llama.cpp takes no embedding for an output matrix in this arch, so a tied one is written twice.
+        zero_biases: projections whose bias llama.cpp requires: zeros where the source has none.
+        mixture_keys: what llama.cpp reads of a mixture of experts in this arch.
+    """
+
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-6, "hidden_act": "silu"}
+    names: ClassVar[Names] = {
+        "token_embd": "model.embed_tokens",
+        "blk": "model.layers",
+        "output_norm": "model.norm",
+        "output": "lm_head",
+        "attn_norm": "input_layernorm",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        "attn_q_norm": "self_attn.q_norm",
+        "attn_k_norm": "self_attn.k_norm",
+        "ffn_norm": "post_attention_layernorm",
+        **gated_names("mlp"),
+        "ffn_gate_inp": "mlp.gate",
+        **expert_names("mlp.experts"),
+        **gated_names("mlp.shared_experts", "_shexp"),
+    }
+    body: ClassVar[str] = "model."
+    layout: ClassVar[tuple[str, ...]] = ("attn_norm", "attention", "ffn_norm", "feed_forward")
 
-    #: config.json's name of the activation, and what llama.cpp computes in this arch.
     activation: ClassVar[str] = "hidden_act"
     activations: ClassVar[tuple[str, ...]] = ("silu",)
-    #: llama.cpp's rope for this arch rotates neighbouring rows, transformers rotates halves of a head.
-    rotates_neighbours: ClassVar[bool] = True
-    #: RMS norms on queries and keys.
+    gate: ClassVar[Gate] = Gate.APART
+    norm_operation: ClassVar[Operation | None] = None
     norms_heads: ClassVar[bool] = False
-    #: llama.cpp loads rope_freqs.weight for this arch.
+    rotates_neighbours: ClassVar[bool] = True
     takes_frequency_factors: ClassVar[bool] = True
-    #: llama.cpp runs heads of any length in this arch, not only hidden_size / heads.
     takes_head_dim: ClassVar[bool] = True
-    #: llama.cpp takes no embedding for an output matrix in this arch, so a tied one is written twice.
     needs_output: ClassVar[bool] = False
-
-    #: How the checkpoint's names of the decoder's tensors begin, and its name of the output matrix.
-    decoder: str = "model."
-    head_name: str = "lm_head"
-
-    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
-        super().__init__(config, sources)
-        #: Saved without a head, as checkpoints for embeddings are, whatever the class name.
-        self.headless = "embed_tokens.weight" in sources
-        if self.headless:
-            self.decoder = ""
+    zero_biases: ClassVar[tuple[str, ...]] = ()
+    mixture_keys: ClassVar[tuple[str, ...]] = COUNTS
 
     @property
     def embedding_length(self) -> int:
@@ -105,6 +142,24 @@ class Llama(Family):
         return self.config.flag("attention_bias")
 
     @property
+    def feed_forward_bias(self) -> bool:
+        return self.config.flag("mlp_bias")
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """The experts that some of the layers, or all, have; None for a dense model."""
+        return None
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        """The kind of each layer."""
+        return [""] * self.config.integer("num_hidden_layers")
+
+    @property
+    def layers(self) -> list[Layer]:
+        return stack(self.source_name("blk"), self.kinds)
+
+    @property
     def sliding_window(self) -> int | None:
         """Tokens that transformers attends to where this arch of llama.cpp attends to all; None for all."""
         return None
@@ -158,14 +213,24 @@ class Llama(Family):
             uint32(f"{self.arch}.rope.dimension_count", self.rotary_dim),
         ]
 
+    def mixture_key_values(self) -> list[KeyValue]:
+        """What llama.cpp reads of the mixture of experts."""
+        mixture = self.mixture
+        return [] if mixture is None else mixture.key_values(self.arch, self.mixture_keys)
+
     def tensors(self) -> Iterator[TargetTensor]:
-        width = self.embedding_length
+        shape = (self.vocab_size, self.embedding_length)
         yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", f"{self.decoder}embed_tokens.weight", (self.vocab_size, width))
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{self.decoder}layers.{index}")
-        yield self.tensor("output_norm.weight", f"{self.decoder}norm.weight", (width,))
-        yield from self.output_matrix((self.vocab_size, width))
+        yield self.tensor("token_embd.weight", f"{self.source_name('token_embd')}.weight", shape)
+        yield from self.before_layers()
+        for layer in self.layers:
+            yield from self.block(layer)
+        yield from self.norm("output_norm", self.source_name("output_norm"))
+        yield from self.output_matrix(shape)
+
+    def before_layers(self) -> Iterator[TargetTensor]:
+        """Tensors between the embedding and the first layer."""
+        yield from ()
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
         """``rope_freqs.weight``, where the rope's scaling is written as one factor for each frequency."""
@@ -182,46 +247,127 @@ class Llama(Family):
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs. One that was
         # saved without a head has none, whatever its config says of one.
-        if self.headless:
-            return
-        if not self.config.flag("tie_word_embeddings") or f"{self.head_name}.weight" in self.sources:
-            yield self.tensor("output.weight", f"{self.head_name}.weight", shape)
+        if not self.bare:
+            yield from self.own_or_tied(shape)
+
+    def own_or_tied(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        """The output matrix, or where it is tied the embedding once more if llama.cpp needs it."""
+        own, embedding = (f"{self.source_name(part)}.weight" for part in ("output", "token_embd"))
+        if not self.config.flag("tie_word_embeddings") or own in self.sources:
+            yield self.tensor("output.weight", own, shape)
         elif self.needs_output:
-            yield self.tensor("output.weight", f"{self.decoder}embed_tokens.weight", shape)
+            yield self.tensor("output.weight", embedding, shape)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (self.embedding_length,))
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(
-            f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", (self.embedding_length,)
-        )
-        yield from self.feed_forward(target, f"{source}.mlp")
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
+        """A layer's tensors, as ``layout`` says."""
+        for part in self.layout:
+            if part in self.names:
+                yield from self.layer_norm(layer, part)
+            else:
+                yield from getattr(self, part)(layer)
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, head_dim = self.embedding_length, self.head_dim
+    def norm(self, target: str, source: str, length: int | None = None) -> Iterator[TargetTensor]:
+        """A norm; its length is the hidden state's where none is given."""
+        shape = (self.embedding_length if length is None else length,)
+        yield self.tensor(f"{target}.weight", f"{source}.weight", shape, operation=self.norm_operation)
+
+    def layer_norm(self, layer: Layer, part: str, length: int | None = None) -> Iterator[TargetTensor]:
+        """A layer's norm, under its name in ``names``."""
+        yield from self.norm(f"{layer.target}.{part}", self.source_name(part, layer), length)
+
+    def projection(
+        self, layer: Layer, part: str, shape: tuple[int, int], *, bias: bool = False, rows: RowMap | None = None
+    ) -> Iterator[TargetTensor]:
+        yield from super().projection(layer, part, shape, bias=bias, rows=rows)
+        if not bias and part in self.zero_biases:
+            yield zeros(f"{layer.target}.{part}.bias", shape[0])
+
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        width, head_dim, bias = self.embedding_length, self.head_dim, self.query_bias
         query, key = self.heads * head_dim, self.kv_heads * head_dim
-        bias = self.query_bias
-        yield from self.linear(
-            f"{target}.attn_q", f"{source}.q_proj", (query, width), bias=bias, rows=self.rotary_rows(self.heads)
-        )
-        yield from self.linear(
-            f"{target}.attn_k", f"{source}.k_proj", (key, width), bias=bias, rows=self.rotary_rows(self.kv_heads)
-        )
-        yield from self.linear(f"{target}.attn_v", f"{source}.v_proj", (key, width), bias=bias)
-        yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query), bias=self.output_bias)
+        if "attn_qkv" in self.names:
+            yield from self.projection(layer, "attn_qkv", (query + 2 * key, width), bias=bias, rows=self.fused_rows)
+        else:
+            rows = self.rotary_rows(self.heads)
+            yield from self.projection(layer, "attn_q", (query, width), bias=bias, rows=rows)
+            rows = self.rotary_rows(self.kv_heads)
+            yield from self.projection(layer, "attn_k", (key, width), bias=bias, rows=rows)
+            yield from self.projection(layer, "attn_v", (key, width), bias=bias)
+        yield from self.projection(layer, "attn_output", (width, query), bias=self.output_bias)
         if self.norms_heads:
-            yield from self.head_norms(target, source)
+            yield from self.head_norms(layer)
 
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name in "qk":
-            yield self.tensor(f"{target}.attn_{name}_norm.weight", f"{source}.{name}_norm.weight", (self.head_dim,))
+    @property
+    def fused_rows(self) -> RowMap | None:
+        """The rows of one projection of queries, keys and values in llama.cpp's order; None where they are in it."""
+        return None
+
+    def cut(self, layer: Layer, rows: int, maps: Mapping[str, RowMap], *, bias: bool = False) -> Iterator[TargetTensor]:
+        """Several projections out of the one of the checkpoint.
+
+        Args:
+            layer: the layer.
+            rows: how many the source, ``attn_qkv``, has.
+            maps: which of them make which target.
+            bias: whether there is a bias too.
+        """
+        width, fused = self.embedding_length, self.source_name("attn_qkv", layer)
+        self.source(f"{fused}.weight", (rows, width))
+        if bias:
+            self.source(f"{fused}.bias", (rows,))
+        for part, chosen in maps.items():
+            target = f"{layer.target}.{part}"
+            yield TargetTensor(f"{target}.weight", (chosen.rows, width), (Piece(f"{fused}.weight", chosen),))
+            if bias:
+                yield TargetTensor(f"{target}.bias", (chosen.rows,), (Piece(f"{fused}.bias", chosen),))
+
+    def head_norms(self, layer: Layer) -> Iterator[TargetTensor]:
+        for part in ("attn_q_norm", "attn_k_norm"):
+            yield from self.layer_norm(layer, part, self.head_dim)
 
     def rotary_rows(self, heads: int) -> RowMap | None:
         return rotary_pairs(heads, self.head_dim) if self.rotates_neighbours else None
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.feed_forward_length
-        bias = self.config.flag("mlp_bias")
-        yield from self.linear(f"{target}.ffn_gate", f"{source}.gate_proj", (hidden, width), bias=bias)
-        yield from self.linear(f"{target}.ffn_up", f"{source}.up_proj", (hidden, width), bias=bias)
-        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, hidden), bias=bias)
+    def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
+        mixture = self.mixture
+        if mixture is not None and mixture.stands_in(layer):
+            yield from self.experts(layer, mixture)
+        else:
+            yield from self.dense(layer)
+
+    def dense(self, layer: Layer) -> Iterator[TargetTensor]:
+        """A feed-forward without experts."""
+        width, hidden, bias = self.embedding_length, self.feed_forward_length, self.feed_forward_bias
+        if self.gate is Gate.APART:
+            yield from gated_projections(self, layer, (hidden, width), bias=bias)
+            return
+        rows = 2 * hidden if self.gate is Gate.FUSED else hidden
+        yield from self.projection(layer, "ffn_up", (rows, width), bias=bias)
+        yield from self.projection(layer, "ffn_down", (width, hidden), bias=bias)
+
+    def experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        """A feed-forward with experts: their scores, what only their choice sees, they themselves, the shared ones."""
+        yield from self.projection(layer, "ffn_gate_inp", (mixture.experts, self.embedding_length))
+        yield from self.choice_bias(layer, mixture)
+        yield from self.stacks(layer, mixture)
+        yield from self.shared_experts(layer, mixture)
+
+    def choice_bias(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        """What is added to the probabilities for the choice of experts alone."""
+        if "exp_probs_b" in self.names:
+            source = self.source_name("exp_probs_b", layer)
+            yield self.tensor(f"{layer.target}.exp_probs_b.bias", source, (mixture.experts,))
+
+    def stacks(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        """The experts' projections."""
+        yield from expert_stacks(self, layer, (mixture.experts, mixture.length, self.embedding_length))
+
+    def shared_experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        """What every token uses beside its chosen experts."""
+        if mixture.shared_length:
+            yield from gated_projections(self, layer, (mixture.shared_length, self.embedding_length), "_shexp")
+
+
+def zeros(name: str, length: int) -> TargetTensor:
+    """A vector of zeros."""
+    return TargetTensor(name, (length,), values=(0.0,) * length)

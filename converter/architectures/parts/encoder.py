@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.family import Family
+from converter.architectures.layer import Layer, stack
 from converter.architectures.parts.layer_norm import GELUS
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import TargetTensor
@@ -17,14 +18,10 @@ class Encoder(Family):
     """An encoder with layer norms.
 
     Attributes:
-        body: what names begin with where the checkpoint has a head.
-        embedding: source name of the embedding, without ``.weight``.
         epsilon, activation, feed_forward: config.json's names of these fields.
         activations: values of the activation that llama.cpp computes.
     """
 
-    body: ClassVar[str] = ""
-    embedding: ClassVar[str] = "embeddings.word_embeddings"
     epsilon: ClassVar[str] = "layer_norm_eps"
     activation: ClassVar[str] = "hidden_act"
     activations: ClassVar[tuple[str, ...]] = GELUS
@@ -43,8 +40,8 @@ class Encoder(Family):
         return self.config.integer("max_position_embeddings")
 
     @property
-    def layers(self) -> int:
-        return self.config.integer("num_hidden_layers")
+    def layers(self) -> list[Layer]:
+        return stack(self.source_name("blk"), [""] * self.config.integer("num_hidden_layers"))
 
     @property
     def heads(self) -> int:
@@ -59,16 +56,11 @@ class Encoder(Family):
     def norm_epsilon(self) -> float:
         return self.config.number(self.epsilon)
 
-    @property
-    def prefix(self) -> str:
-        """``body``, where this checkpoint's names have it."""
-        return "" if f"{self.embedding}.weight" in self.sources else self.body
-
     def key_values(self) -> list[KeyValue]:
         arch = self.arch
         self.config.one_of(self.activation, *self.activations)
         return [
-            uint32(f"{arch}.block_count", self.layers),
+            uint32(f"{arch}.block_count", self.config.integer("num_hidden_layers")),
             uint32(f"{arch}.context_length", self.context_length),
             uint32(f"{arch}.embedding_length", self.embedding_length),
             uint32(f"{arch}.feed_forward_length", self.feed_forward_length),
@@ -91,3 +83,11 @@ class Encoder(Family):
         old = f"{source}.gamma" in self.sources
         for name, old_name in (("weight", "gamma"), ("bias", "beta")):
             yield self.tensor(f"{target}.{name}", f"{source}.{old_name if old else name}", (self.embedding_length,))
+
+    def layer_norm(self, layer: Layer, part: str) -> Iterator[TargetTensor]:
+        """A layer's norm, under its name in ``names``."""
+        yield from self.norm(f"{layer.target}.{part}", self.source_name(part, layer))
+
+    def embedding_tensor(self) -> TargetTensor:
+        shape = (self.vocab_size, self.embedding_length)
+        return self.tensor("token_embd.weight", f"{self.source_name('token_embd')}.weight", shape)

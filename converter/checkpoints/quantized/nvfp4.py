@@ -26,13 +26,13 @@ class Nvfp4Tensor(DequantizedTensor):
 
     Attributes:
         scales: F8_E4M3 (rows, blocks).
-        global_scale: F32 (1,).
+        global_scale: F32 (1,), the divisor; None for 1.
     """
 
     BLOCK: ClassVar[int] = 16
 
     scales: SafetensorsTensor
-    global_scale: SafetensorsTensor
+    global_scale: SafetensorsTensor | None
 
     @property
     def column_unit(self) -> int:
@@ -44,6 +44,7 @@ class Nvfp4Tensor(DequantizedTensor):
         stored = self.scales.read_stored(row, end, slice(column // self.BLOCK, math.ceil(last / self.BLOCK)))
         scales = np.empty(stored.shape, np.float32)
         STORED_FLOAT8[self.scales.dtype].widen(stored, scales)
-        with np.errstate(divide="ignore"):
-            np.divide(scales, self.global_scale.read_rows(0, 1), out=scales)
+        if self.global_scale is not None:
+            with np.errstate(divide="ignore"):
+                np.divide(scales, self.global_scale.read_rows(0, 1), out=scales)
         scale_groups(out, scales, None, self.BLOCK)

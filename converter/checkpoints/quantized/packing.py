@@ -7,14 +7,17 @@ AWQ gemv   qweight (out, in / 8)    scales (out, groups, padded)
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from converter.checkpoints.quantized.parts import Parts
+from converter.checkpoints.safetensors import SafetensorsTensor
 from converter.errors import CheckpointError
 
 GPTQ, GEMM, GEMV = "gptq", "awq, version gemm", "awq, version gemv"
 _CODES_OF_WORD = 8
 
 
-def packing_of(parts: Parts, base: str) -> str | None:
+def packing_of(parts: Parts | Mapping[str, SafetensorsTensor], base: str) -> str | None:
     """The packing whose shapes the tensors ``base`` + ``.qweight`` and ``.scales`` have; None if it is none of them."""
     codes, scales = parts.get(f"{base}.qweight"), parts.get(f"{base}.scales")
     if codes is None or scales is None or len(codes.shape) != 2 or len(scales.shape) != 2:

@@ -38,6 +38,10 @@ class Parts:
         """What stands before ``suffix`` in the names that end with it, of tensors not yet taken."""
         return [name.removesuffix(suffix) for name in self._tensors if name.endswith(suffix) and name not in self]
 
+    def remaining(self, dtype: str) -> list[SafetensorsTensor]:
+        """Tensors of a type that were not taken."""
+        return [tensor for name, tensor in self._tensors.items() if tensor.dtype == dtype and name not in self]
+
     def __contains__(self, name: str) -> bool:
         """Whether this tensor was taken."""
         return name in self._replaced

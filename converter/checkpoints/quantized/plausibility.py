@@ -29,10 +29,12 @@ def refuse_inverse_scales(parts: Parts, tensors: Iterable[SourceTensor]) -> None
     """
     asked: set[type[SourceTensor]] = set()
     for tensor in tensors:
-        if type(tensor) in asked or not isinstance(tensor, ScaledTensor | Nvfp4Tensor) or not tensor.rows:
+        if type(tensor) in asked or not isinstance(tensor, DequantizedTensor) or not tensor.rows:
             continue
         asked.add(type(tensor))
-        scale, name = _scale(tensor)
+        if (found := _scale(tensor)) is None:
+            continue
+        scale, name = found
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             corner = tensor.read_rows(0, min(tensor.rows, _ROWS), slice(0, min(tensor.row_length, _COLUMNS)))
             size = float(np.median(np.abs(corner)))
@@ -45,9 +47,11 @@ def refuse_inverse_scales(parts: Parts, tensors: Iterable[SourceTensor]) -> None
             )
 
 
-def _scale(tensor: DequantizedTensor) -> tuple[float, str]:
-    """What weights are multiplied by, about, and the name of the tensor that says so."""
-    if isinstance(tensor, Nvfp4Tensor):
-        return float(1 / tensor.global_scale.read_rows(0, 1)[0, 0]), tensor.global_scale.name
-    assert isinstance(tensor, ScaledTensor)
-    return float(np.median(np.abs(read_scales(tensor.scale, 0, 1, slice(None))))), tensor.scale.name
+def _scale(tensor: DequantizedTensor) -> tuple[float, str] | None:
+    """What weights are multiplied by, about, and the name of the tensor that says so; None where none is asked."""
+    if isinstance(tensor, Nvfp4Tensor) and tensor.global_scale is not None:
+        with np.errstate(divide="ignore"):
+            return float(1 / tensor.global_scale.read_rows(0, 1)[0, 0]), tensor.global_scale.name
+    if isinstance(tensor, ScaledTensor):
+        return float(np.median(np.abs(read_scales(tensor.scale, 0, 1, slice(None))))), tensor.scale.name
+    return None

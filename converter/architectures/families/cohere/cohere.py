@@ -8,6 +8,7 @@ from typing import ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.tied import require_tied
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
@@ -33,6 +34,7 @@ class Cohere(LayerNormDecoder):
         "tie_word_embeddings": True,
     }
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"lm_head\.weight")
+    layout = ("attn_norm", "attention", "feed_forward")
     activations = ("silu",)
     norm_bias = False
 
@@ -47,16 +49,11 @@ class Cohere(LayerNormDecoder):
         return [*super().key_values(), float32(f"{self.arch}.logit_scale", self.config.number("logit_scale"))]
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        require_tied(self, f"{self.embedding}.weight", f"{self.output}.weight")
+        require_tied(self, *(f"{self.source_name(part)}.weight" for part in ("token_embd", "output")))
         yield from ()
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.attention(target, f"{source}.self_attn")
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().attention(target, source)
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
         normed, layers = self.config.flag("use_qk_norm"), self.config.integer("num_hidden_layers")
         if normed != (layers >= LAYERS_WITH_HEAD_NORMS):
             raise ArchitectureError(
@@ -64,9 +61,9 @@ class Cohere(LayerNormDecoder):
                 f"these norms from {LAYERS_WITH_HEAD_NORMS} layers, without them below"
             )
         if normed:
-            for name, heads in (("q", self.heads), ("k", self.kv_heads)):
-                norm = f"{source}.{name}_norm.weight"
-                yield self.tensor(f"{target}.attn_{name}_norm.weight", norm, (heads, self.head_dim))
+            for part, heads in (("attn_q_norm", self.heads), ("attn_k_norm", self.kv_heads)):
+                norm = f"{self.source_name(part, layer)}.weight"
+                yield self.tensor(f"{layer.target}.{part}.weight", norm, (heads, self.head_dim))
 
 
 class Cohere2(Cohere):
@@ -102,5 +99,5 @@ class Cohere2(Cohere):
             array(f"{prefix}_pattern", self.windows, GGUFValueType.BOOL),
         ]
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super(Cohere, self).attention(target, source)
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super(Cohere, self).attention(layer)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.families.cohere.cohere import Cohere2
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer
 from converter.architectures.parts.experts import (
+    LENGTH,
     SIGMOID,
     SOFTMAX,
+    Mixture,
     expert_counts,
-    expert_key_values,
-    expert_stacks,
     leading_dense,
 )
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, boolean, float32, uint32
+from converter.gguf.key_values import KeyValue, float32, uint32
 
 
 class Cohere2Moe(Cohere2):
@@ -39,11 +39,33 @@ class Cohere2Moe(Cohere2):
         "sliding_window_pattern": 4,
     }
     skipped = COMPUTED_BUFFERS
+    predicts_ahead = True
+    mixture_keys = (
+        *LENGTH,
+        "leading_dense_block_count",
+        "expert_gating_func",
+        "expert_weights_norm",
+        "expert_shared_count",
+        "expert_shared_feed_forward_length",
+        "expert_weights_scale",
+    )
     takes_head_dim = True
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        config, length = self.config, self.expert_length
+        sigmoid = config.one_of("expert_selection_fn", "softmax", "sigmoid") == "sigmoid"
+        return Mixture(
+            *expert_counts(config, "num_experts", "num_experts_per_tok"),
+            length,
+            dense=self.dense_layers,
+            shared=self.shared or None,
+            shared_length=self.shared * length,
+            gating=SIGMOID if sigmoid else SOFTMAX,
+            scale=2.0 if self.sums_shared else None,
+            # A softmax over the chosen experts is one over all, divided by the chosen ones' sum.
+            normalized=config.flag("norm_topk_prob") or not sigmoid,
+        )
 
     @property
     def expert_length(self) -> int:
@@ -94,48 +116,18 @@ class Cohere2Moe(Cohere2):
         epsilon = self.config.positive("rms_norm_eps")
         return float32(f"{self.arch}.attention.layer_norm_rms_epsilon", epsilon)
 
-    def leaves_out(self, source: str) -> bool:
-        """Layers beyond num_hidden_layers predict several tokens ahead; transformers does not run them either."""
-        layer = re.match(r"model\.layers\.(\d+)\.", source)
-        beyond = layer is not None and int(layer[1]) >= self.config.integer("num_hidden_layers")
-        return beyond or super().leaves_out(source)
-
     def key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
-        sigmoid = config.one_of("expert_selection_fn", "softmax", "sigmoid") == "sigmoid"
-        pairs = [
+        return [
             *super().key_values(),
-            uint32(f"{arch}.vocab_size", self.vocab_size),
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.expert_feed_forward_length", self.expert_length),
-            uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
-            uint32(f"{arch}.expert_gating_func", SIGMOID if sigmoid else SOFTMAX),
-            # A softmax over the chosen experts is one over all, divided by the chosen ones' sum.
-            boolean(f"{arch}.expert_weights_norm", config.flag("norm_topk_prob") or not sigmoid),
+            uint32(f"{self.arch}.vocab_size", self.vocab_size),
+            *self.mixture_key_values(),
         ]
-        if self.shared:
-            pairs += [
-                uint32(f"{arch}.expert_shared_count", self.shared),
-                uint32(f"{arch}.expert_shared_feed_forward_length", self.shared * self.expert_length),
-            ]
-        if self.sums_shared:
-            pairs.append(float32(f"{arch}.expert_weights_scale", 2.0))
-        return pairs
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         yield from LayerNormDecoder.output_matrix(self, shape)
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if int(target.split(".")[1]) < self.dense_layers:
-            yield from super().feed_forward(target, source)
-            return
-        experts, inner, width = self.expert_counts[0], self.expert_length, self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        if self.shared:
-            # The mean of twice both is their sum; llama.cpp doubles the experts' weights itself.
-            twice = Operation("multiply", 2.0) if self.sums_shared else None
-            shape = (self.shared * inner, width)
-            for name, size, operation in (("gate", shape, None), ("up", shape, None), ("down", shape[::-1], twice)):
-                matrix = f"{source}.shared_experts.{name}_proj.weight"
-                yield self.tensor(f"{target}.ffn_{name}_shexp.weight", matrix, size, operation=operation)
+    def shared_experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        """The mean of twice both is their sum; llama.cpp doubles the experts' weights itself."""
+        for tensor in super().shared_experts(layer, mixture):
+            doubled = self.sums_shared and tensor.name == f"{layer.target}.ffn_down_shexp.weight"
+            yield tensor.under(Operation("multiply", 2.0)) if doubled else tensor

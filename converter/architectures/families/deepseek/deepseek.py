@@ -8,19 +8,20 @@ applied to what the attention returns.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import (
+    CHOICE,
+    COUNTS,
     SOFTMAX,
+    Mixture,
     expert_counts,
-    expert_key_values,
-    expert_stacks,
     leading_dense,
-    shared_expert,
     sigmoid_choice,
+    weights_scale,
 )
 from converter.architectures.parts.rope import Rope, yarn_scale
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
@@ -28,7 +29,7 @@ from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, string, uint32
 
 
-class DeepseekV2(Llama):
+class DeepseekV2(Decoder):
     classes = ("DeepseekV2ForCausalLM",)
     arch = "deepseek2"
     defaults: ClassVar = {
@@ -48,6 +49,23 @@ class DeepseekV2(Llama):
         "topk_method": "greedy",
         "norm_topk_prob": False,
     }
+    names: ClassVar[Names] = {
+        **Decoder.names,
+        "attn_q_a": "self_attn.q_a_proj",
+        "attn_q_a_norm": "self_attn.q_a_layernorm",
+        "attn_q_b": "self_attn.q_b_proj",
+        "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
+        "attn_kv_a_norm": "self_attn.kv_a_layernorm",
+        "attn_kv_b": "self_attn.kv_b_proj",
+    }
+    predicts_ahead = True
+    mixture_keys = (
+        "leading_dense_block_count",
+        "expert_feed_forward_length",
+        "expert_shared_count",
+        *COUNTS,
+        *CHOICE,
+    )
 
     @property
     def query_rank(self) -> int:
@@ -75,8 +93,17 @@ class DeepseekV2(Llama):
         return self.config.integer("v_head_dim")
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "n_routed_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture | None:
+        counts = expert_counts(self.config, "n_routed_experts", "num_experts_per_tok")
+        length, shared = self.config.integer("moe_intermediate_size"), self.config.integer("n_shared_experts")
+        return Mixture(
+            *counts,
+            length,
+            dense=self.dense_layers,
+            shared=shared,
+            shared_length=shared * length,
+            **self.choice(counts[0]),
+        )
 
     @property
     def dense_layers(self) -> int:
@@ -95,12 +122,6 @@ class DeepseekV2(Llama):
             *super().warnings(),
             f"the latent vectors' norms have an epsilon of 1e-06, in llama.cpp the others' {epsilon:g}",
         ]
-
-    def leaves_out(self, source: str) -> bool:
-        """Layers beyond num_hidden_layers predict several tokens ahead; transformers does not run them either."""
-        layer = re.match(r"model\.layers\.(\d+)\.", source)
-        beyond = layer is not None and int(layer[1]) >= self.config.integer("num_hidden_layers")
-        return beyond or super().leaves_out(source)
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
@@ -134,55 +155,41 @@ class DeepseekV2(Llama):
             uint32(f"{arch}.attention.value_length_mla", self.value_dim),
             uint32(f"{arch}.rope.dimension_count", self.rotary_dim),
             *latent_rope(self.rope, arch),
-            uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
-            *self.expert_key_values(),
+            *self.mixture_key_values(),
         ]
 
-    def expert_key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
-        return [
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            uint32(f"{arch}.expert_shared_count", config.integer("n_shared_experts")),
-            *expert_key_values(arch, self.expert_counts),
-            *self.choice(),
-        ]
-
-    def choice(self) -> list[KeyValue]:
-        """How a token's experts are chosen and weighed."""
+    def choice(self, experts: int) -> dict[str, Any]:
+        """How a token's experts are chosen and weighed, as arguments of :class:`Mixture`."""
         # llama.cpp weighs a group by the sum of its two best experts, V2 by its best.
         self.config.one_of("topk_method", "greedy")
         self.config.one_of("norm_topk_prob", False)
-        factor = self.config.positive("routed_scaling_factor")
-        return [
-            uint32(f"{self.arch}.expert_gating_func", SOFTMAX),
-            float32(f"{self.arch}.expert_weights_scale", factor),
-        ]
+        return {"gating": SOFTMAX, "scale": weights_scale(self.config)}
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
         yield from ()
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         width, heads, rank = self.embedding_length, self.heads, self.rank
         value, query_rank = self.value_dim, self.query_rank
         if query_rank:
-            yield self.tensor(f"{target}.attn_q_a.weight", f"{source}.q_a_proj.weight", (query_rank, width))
-            yield self.tensor(f"{target}.attn_q_a_norm.weight", f"{source}.q_a_layernorm.weight", (query_rank,))
-            yield self.paired(f"{target}.attn_q_b.weight", f"{source}.q_b_proj.weight", heads, query_rank)
+            yield from self.projection(layer, "attn_q_a", (query_rank, width))
+            yield from self.layer_norm(layer, "attn_q_a_norm", query_rank)
+            yield self.paired(layer, "attn_q_b", heads, query_rank)
         else:
-            yield self.paired(f"{target}.attn_q.weight", f"{source}.q_proj.weight", heads, width)
-        latent = f"{source}.kv_a_proj_with_mqa.weight"
-        yield self.paired(f"{target}.attn_kv_a_mqa.weight", latent, 1, width, plain=rank)
-        yield self.tensor(f"{target}.attn_kv_a_norm.weight", f"{source}.kv_a_layernorm.weight", (rank,))
-        both, plain = f"{source}.kv_b_proj.weight", self.plain_dim
+            yield self.paired(layer, "attn_q", heads, width)
+        yield self.paired(layer, "attn_kv_a_mqa", 1, width, plain=rank)
+        yield from self.layer_norm(layer, "attn_kv_a_norm", rank)
+        both, plain = f"{self.source_name('attn_kv_b', layer)}.weight", self.plain_dim
         self.source(both, (heads * (plain + value), rank))
         keys = (Piece(both, transposed=True, within=(head * (plain + value), plain)) for head in range(heads))
-        yield TargetTensor(f"{target}.attn_k_b.weight", (heads, rank, plain), tuple(keys))
+        yield TargetTensor(f"{layer.target}.attn_k_b.weight", (heads, rank, plain), tuple(keys))
         values = RowMap(plain, ((heads, plain + value), (value, 1)))
-        yield TargetTensor(f"{target}.attn_v_b.weight", (heads, value, rank), (Piece(both, values),))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, heads * value))
+        yield TargetTensor(f"{layer.target}.attn_v_b.weight", (heads, value, rank), (Piece(both, values),))
+        yield from self.projection(layer, "attn_output", (width, heads * value))
 
-    def paired(self, target: str, source: str, heads: int, row_length: int, plain: int | None = None) -> TargetTensor:
+    def paired(self, layer: Layer, part: str, heads: int, row_length: int, plain: int | None = None) -> TargetTensor:
         """A projection whose heads end in rotated rows, which become neighbours where the source rotates halves."""
+        target, source = f"{layer.target}.{part}.weight", f"{self.source_name(part, layer)}.weight"
         plain, rotated = self.plain_dim if plain is None else plain, self.rotary_dim
         shape = (heads * (plain + rotated), row_length)
         if self.interleaved:
@@ -193,25 +200,6 @@ class DeepseekV2(Llama):
             pieces.append(Piece(source, row_run(start, plain)))
             pieces.append(Piece(source, RowMap(start + plain, ((rotated // 2, 1), (2, rotated // 2)))))
         return TargetTensor(target, shape, tuple(pieces))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if int(target.split(".")[1]) < self.dense_layers:
-            yield from super().feed_forward(target, source)
-            return
-        experts, width, inner = (
-            self.expert_counts[0],
-            self.embedding_length,
-            self.config.integer("moe_intermediate_size"),
-        )
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        yield from self.choice_bias(target, source)
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        shared = inner * self.config.integer("n_shared_experts")
-        yield from shared_expert(self, target, f"{source}.shared_experts", (shared, width))
-
-    def choice_bias(self, target: str, source: str) -> Iterator[TargetTensor]:
-        """What is added to the probabilities for the choice of experts alone."""
-        yield from ()
 
 
 class DeepseekV3(DeepseekV2):
@@ -233,16 +221,14 @@ class DeepseekV3(DeepseekV2):
         "rope_interleave": True,
     }
 
+    names: ClassVar[Names] = {**DeepseekV2.names, "exp_probs_b": "mlp.gate.e_score_correction_bias"}
+
     @property
     def interleaved(self) -> bool:
         return self.config.flag("rope_interleave")
 
-    def choice(self) -> list[KeyValue]:
-        return sigmoid_choice(self.config, self.arch, self.expert_counts[0])
-
-    def choice_bias(self, target: str, source: str) -> Iterator[TargetTensor]:
-        bias = f"{source}.gate.e_score_correction_bias"
-        yield self.tensor(f"{target}.exp_probs_b.bias", bias, (self.expert_counts[0],))
+    def choice(self, experts: int) -> dict[str, Any]:
+        return sigmoid_choice(self.config, experts)
 
 
 class Glm4MoeLite(DeepseekV3):
@@ -287,12 +273,13 @@ class Youtu(DeepseekV3):
     }
 
     @property
-    def dense_layers(self) -> int:
-        return self.config.integer("num_hidden_layers")
+    def mixture(self) -> None:
+        return None
 
-    def expert_key_values(self) -> list[KeyValue]:
+    def mixture_key_values(self) -> list[KeyValue]:
         """What llama.cpp insists on though no layer has experts."""
         return [
+            uint32(f"{self.arch}.leading_dense_block_count", self.config.integer("num_hidden_layers")),
             uint32(f"{self.arch}.expert_feed_forward_length", self.feed_forward_length),
             uint32(f"{self.arch}.expert_shared_count", 0),
         ]

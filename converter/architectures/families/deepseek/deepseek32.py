@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.families.deepseek.deepseek import DeepseekV3
-from converter.architectures.parts.experts import leading_dense
+from converter.architectures.layer import Layer
+from converter.architectures.parts.experts import (
+    leading_dense,
+)
 from converter.architectures.parts.rope import yarn_scale
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -103,11 +106,12 @@ class DeepseekV32(DeepseekV3):
             uint32(f"{prefix}.top_k", self.config.integer("index_topk")),
         ]
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().attention(target, source)
-        yield from self.indexer(f"{target}.indexer", f"{source}.indexer")
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
+        yield from self.indexer(layer)
 
-    def indexer(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def indexer(self, layer: Layer) -> Iterator[TargetTensor]:
+        target, source = f"{layer.target}.indexer", f"{layer.source}.self_attn.indexer"
         width, length, heads = self.embedding_length, self.index_dim, self.index_heads
         queries = (heads * length, self.query_rank)
         yield self.tensor(f"{target}.attn_q_b.weight", f"{source}.wq_b.weight", queries)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.target import TargetTensor, row_run
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
 
 
-class Bert(Encoder):
-    """BERT and everything saved as such: E5, BGE, GTE, MiniLM and other sentence encoders.
+def bert_names(model: str) -> Names:
+    """Names of BERT's tensors in a checkpoint with a head, which begin with ``model``."""
+    return {
+        "token_embd": f"{model}.embeddings.word_embeddings",
+        "token_types": f"{model}.embeddings.token_type_embeddings",
+        "position_embd": f"{model}.embeddings.position_embeddings",
+        "token_embd_norm": f"{model}.embeddings.LayerNorm",
+        "blk": f"{model}.encoder.layer",
+        "attn_q": "attention.self.query",
+        "attn_k": "attention.self.key",
+        "attn_v": "attention.self.value",
+        "attn_output": "attention.output.dense",
+        "attn_output_norm": "attention.output.LayerNorm",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+        "layer_output_norm": "output.LayerNorm",
+    }
 
-    Attributes:
-        block_names: source name of each module of a block, by the target's, both without ``.weight``.
-        encoder: what source names of blocks begin with.
-    """
+
+class Bert(Encoder):
+    """BERT and everything saved as such: E5, BGE, GTE, MiniLM and other sentence encoders."""
 
     classes: ClassVar[tuple[str, ...]] = ("BertModel", "BertForMaskedLM", "BertForPreTraining")
     arch = "bert"
@@ -40,17 +55,18 @@ class Bert(Encoder):
         r"cls\..*",
     )
     body = "bert."
-    encoder: ClassVar[str] = "encoder.layer"
-    block_names: ClassVar[Mapping[str, str]] = {
-        "attn_q": "attention.self.query",
-        "attn_k": "attention.self.key",
-        "attn_v": "attention.self.value",
-        "attn_output": "attention.output.dense",
-        "attn_output_norm": "attention.output.LayerNorm",
-        "ffn_up": "intermediate.dense",
-        "ffn_down": "output.dense",
-        "layer_output_norm": "output.LayerNorm",
-    }
+    names: ClassVar[Names] = bert_names("bert")
+    #: What stands in a layer, in order.
+    layout = (
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "attn_output_norm",
+        "ffn_up",
+        "ffn_down",
+        "layer_output_norm",
+    )
 
     @property
     def token_types(self) -> int:
@@ -79,29 +95,28 @@ class Bert(Encoder):
         return [*super().key_values(), uint32("tokenizer.ggml.token_type_count", self.token_types)]
 
     def tensors(self) -> Iterator[TargetTensor]:
-        prefix, width = self.prefix, self.embedding_length
-        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", (self.vocab_size, width))
-        yield from self.type_embedding(f"{prefix}embeddings.token_type_embeddings.weight")
-        yield self.positions(f"{prefix}embeddings.position_embeddings.weight")
-        yield from self.norm("token_embd_norm", f"{prefix}embeddings.LayerNorm")
-        for index in range(self.layers):
-            yield from self.block(f"blk.{index}", f"{prefix}{self.encoder}.{index}")
+        yield self.embedding_tensor()
+        yield from self.type_embedding()
+        yield self.positions(f"{self.source_name('position_embd')}.weight")
+        yield from self.norm("token_embd_norm", self.source_name("token_embd_norm"))
+        for layer in self.layers:
+            yield from self.block(layer)
         yield from self.head()
 
-    def type_embedding(self, source: str) -> Iterator[TargetTensor]:
-        yield self.tensor("token_types.weight", source, (self.token_types, self.embedding_length))
+    def type_embedding(self) -> Iterator[TargetTensor]:
+        shape = (self.token_types, self.embedding_length)
+        yield self.tensor("token_types.weight", f"{self.source_name('token_types')}.weight", shape)
 
     def positions(self, source: str) -> TargetTensor:
         self.source(source, (self.first_position + self.context_length, self.embedding_length))
         rows = row_run(self.first_position, self.context_length) if self.first_position else None
         return self.tensor("position_embd.weight", source, (self.context_length, self.embedding_length), rows=rows)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length
         shapes = {"ffn_up": (inner, width), "ffn_down": (width, inner)}
-        for name, source_name in self.block_names.items():
-            if name.endswith("norm"):
-                yield from self.norm(f"{target}.{name}", f"{source}.{source_name}")
+        for part in self.layout:
+            if part.endswith("norm"):
+                yield from self.layer_norm(layer, part)
             else:
-                shape = shapes.get(name, (width, width))
-                yield from self.linear(f"{target}.{name}", f"{source}.{source_name}", shape, bias=True)
+                yield from self.projection(layer, part, shapes.get(part, (width, width)), bias=True)

@@ -30,8 +30,11 @@ class DistilBert(Bert):
     body = "distilbert."
     activation = "activation"
     feed_forward = "hidden_dim"
-    encoder = "transformer.layer"
-    block_names: ClassVar = {
+    names: ClassVar = {
+        "token_embd": "distilbert.embeddings.word_embeddings",
+        "position_embd": "distilbert.embeddings.position_embeddings",
+        "token_embd_norm": "distilbert.embeddings.LayerNorm",
+        "blk": "distilbert.transformer.layer",
         "attn_q": "attention.q_lin",
         "attn_k": "attention.k_lin",
         "attn_v": "attention.v_lin",
@@ -46,5 +49,5 @@ class DistilBert(Bert):
     #: transformers' code has it as a number.
     norm_epsilon = 1e-12
 
-    def type_embedding(self, source: str) -> Iterator[TargetTensor]:
+    def type_embedding(self) -> Iterator[TargetTensor]:
         yield from ()

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.pooling import pooling_key_values
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue, boolean
 
 
-class EuroBert(Llama):
+class EuroBert(Decoder):
     classes: ClassVar[tuple[str, ...]] = ("EuroBertModel", "EuroBertForMaskedLM")
     arch = "eurobert"
     defaults: ClassVar = {

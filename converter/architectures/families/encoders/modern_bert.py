@@ -8,6 +8,7 @@ from typing import ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
@@ -32,8 +33,19 @@ class ModernBert(Encoder):
         "local_attention": 128,
     }
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"head\..*", r"decoder\..*")
+    names: ClassVar = {
+        "token_embd": "model.embeddings.tok_embeddings",
+        "token_embd_norm": "model.embeddings.norm",
+        "blk": "model.layers",
+        "output_norm": "model.final_norm",
+        "attn_norm": "attn_norm",
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.Wo",
+        "ffn_norm": "mlp_norm",
+        "ffn_up": "mlp.Wi",
+        "ffn_down": "mlp.Wo",
+    }
     body = "model."
-    embedding = "embeddings.tok_embeddings"
     epsilon = "norm_eps"
     activation = "hidden_activation"
     #: llama.cpp takes any other name for gelu.
@@ -49,8 +61,9 @@ class ModernBert(Encoder):
         """Which layers attend to a window only; older files give the pattern by a number."""
         given = "global_attn_every_n_layers" in self.config
         period = self.config.integer("global_attn_every_n_layers") if given else 3
-        usual = [WINDOW if index % period else FULL for index in range(self.layers)]
-        return [kind == WINDOW for kind in self.config.layer_types(self.layers, usual, (FULL, WINDOW))]
+        layers = self.config.integer("num_hidden_layers")
+        usual = [WINDOW if index % period else FULL for index in range(layers)]
+        return [kind == WINDOW for kind in self.config.layer_types(layers, usual, (FULL, WINDOW))]
 
     def rope_of(self, layer_type: str) -> Rope:
         """The rope of layers of that type.
@@ -94,22 +107,24 @@ class ModernBert(Encoder):
             ]
         return pairs
 
+    def norm(self, target: str, source: str) -> Iterator[TargetTensor]:
+        yield self.tensor(f"{target}.weight", f"{source}.weight", (self.embedding_length,))
+
     def tensors(self) -> Iterator[TargetTensor]:
-        prefix, width = self.prefix, self.embedding_length
-        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", (self.vocab_size, width))
-        yield self.tensor("token_embd_norm.weight", f"{prefix}embeddings.norm.weight", (width,))
-        for index in range(self.layers):
-            yield from self.block(f"blk.{index}", f"{prefix}layers.{index}", first=index == 0)
-        yield self.tensor("output_norm.weight", f"{prefix}final_norm.weight", (width,))
+        yield self.embedding_tensor()
+        yield from self.norm("token_embd_norm", self.source_name("token_embd_norm"))
+        for layer in self.layers:
+            yield from self.block(layer)
+        yield from self.norm("output_norm", self.source_name("output_norm"))
         yield from self.head()
 
-    def block(self, target: str, source: str, *, first: bool) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length
-        if not first:  # the embedding is normed already
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.attn_norm.weight", (width,))
-        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
-        yield from self.linear(f"{target}.attn_output", f"{source}.attn.Wo", (width, width))
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.mlp_norm.weight", (width,))
+        if layer.number:  # before the first, the embedding is normed already
+            yield from self.layer_norm(layer, "attn_norm")
+        yield from self.projection(layer, "attn_qkv", (3 * width, width))
+        yield from self.projection(layer, "attn_output", (width, width))
+        yield from self.layer_norm(layer, "ffn_norm")
         # Both halves in one, the gated one first: so llama.cpp wants them too.
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.Wi", (2 * inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.Wo", (width, inner))
+        yield from self.projection(layer, "ffn_up", (2 * inner, width))
+        yield from self.projection(layer, "ffn_down", (width, inner))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
@@ -54,6 +55,19 @@ class NomicBert(Encoder):
         "rotary_emb_base": "rope_theta",
     }
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"(nomic_bert\.|bert\.)?pooler\..*", r"cls\..*")
+    names: ClassVar = {
+        "token_embd": "nomic_bert.embeddings.word_embeddings",
+        "token_types": "nomic_bert.embeddings.token_type_embeddings",
+        "token_embd_norm": "nomic_bert.emb_ln",
+        "blk": "nomic_bert.encoder.layers",
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "attn_output_norm": "norm1",
+        "ffn_up": "mlp.fc11",
+        "ffn_gate": "mlp.fc12",
+        "ffn_down": "mlp.fc2",
+        "layer_output_norm": "norm2",
+    }
     body = "nomic_bert."
     activations = ("silu", "swiglu")
 
@@ -96,20 +110,19 @@ class NomicBert(Encoder):
         ]
 
     def tensors(self) -> Iterator[TargetTensor]:
-        prefix, width = self.prefix, self.embedding_length
-        types = f"{prefix}embeddings.token_type_embeddings.weight"
-        yield self.tensor("token_embd.weight", f"{prefix}{self.embedding}.weight", (self.vocab_size, width))
-        yield self.tensor("token_types.weight", types, (self.token_types, width))
-        yield from self.norm("token_embd_norm", f"{prefix}emb_ln")
-        for index in range(self.layers):
-            yield from self.block(f"blk.{index}", f"{prefix}encoder.layers.{index}")
+        types = (self.token_types, self.embedding_length)
+        yield self.embedding_tensor()
+        yield self.tensor("token_types.weight", f"{self.source_name('token_types')}.weight", types)
+        yield from self.norm("token_embd_norm", self.source_name("token_embd_norm"))
+        for layer in self.layers:
+            yield from self.block(layer)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
         width, inner = self.embedding_length, self.feed_forward_length
-        yield from self.linear(f"{target}.attn_qkv", f"{source}.attn.Wqkv", (3 * width, width))
-        yield from self.linear(f"{target}.attn_output", f"{source}.attn.out_proj", (width, width))
-        yield from self.norm(f"{target}.attn_output_norm", f"{source}.norm1")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.fc11", (inner, width))
-        yield from self.linear(f"{target}.ffn_gate", f"{source}.mlp.fc12", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.fc2", (width, inner))
-        yield from self.norm(f"{target}.layer_output_norm", f"{source}.norm2")
+        yield from self.projection(layer, "attn_qkv", (3 * width, width))
+        yield from self.projection(layer, "attn_output", (width, width))
+        yield from self.layer_norm(layer, "attn_output_norm")
+        yield from self.projection(layer, "ffn_up", (inner, width))
+        yield from self.projection(layer, "ffn_gate", (inner, width))
+        yield from self.projection(layer, "ffn_down", (width, inner))
+        yield from self.layer_norm(layer, "layer_output_norm")

@@ -51,10 +51,6 @@ class Reranker(Encoder):
     dense: ClassVar[str]
     classifier: ClassVar[str] = "classifier"
 
-    @property
-    def prefix(self) -> str:
-        return self.body
-
     def pooling_key_values(self) -> list[KeyValue]:
         return rank_key_values(self.arch, output_labels(self.config))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.families.encoders.bert import Bert
+from converter.architectures.families.encoders.bert import Bert, bert_names
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Names
 
 
 class Roberta(Bert):
     classes: ClassVar[tuple[str, ...]] = ("RobertaModel", "RobertaForMaskedLM")
     defaults: ClassVar = {**Bert.defaults, "vocab_size": 50265, "pad_token_id": 1}
+    names: ClassVar[Names] = bert_names("roberta")
     skipped: ClassVar[tuple[str, ...]] = (
         *COMPUTED_BUFFERS,
         r"(roberta\.)?embeddings\.(position_ids|token_type_ids)",

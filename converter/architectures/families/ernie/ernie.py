@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    expert_counts,
+)
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue
 
 
-class Ernie(Llama):
+class Ernie(Decoder):
     classes = ("Ernie4_5ForCausalLM",)
     arch = "ernie4_5"
     defaults: ClassVar = {
@@ -57,19 +62,30 @@ class ErnieMoe(Ernie):
     }
     #: Layers that predict several tokens ahead, which neither transformers nor llama.cpp runs.
     skipped = (*Ernie.skipped, r"model\.mtp_.*")
+    names: ClassVar = {
+        **Ernie.names,
+        "exp_probs_b": tuple(f"mlp.{place}.e_score_correction_bias" for place in ("moe_statics", "gate.moe_statics")),
+    }
+    mixture_keys = (
+        *LENGTH,
+        "expert_shared_feed_forward_length",
+        "expert_shared_count",
+        "interleave_moe_layer_step",
+        "leading_dense_block_count",
+    )
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "moe_num_experts", "moe_k")
-
-    @property
-    def dense_layers(self) -> int:
-        return self.config.integer("moe_layer_start_index", 0)
-
-    @property
-    def shared(self) -> int:
-        """Feed-forward length of all shared experts together."""
-        return self.config.integer("moe_intermediate_size") * self.config.integer("moe_num_shared_experts", 0)
+    def mixture(self) -> Mixture:
+        config, length = self.config, self.config.integer("moe_intermediate_size")
+        shared = config.integer("moe_num_shared_experts", 0)
+        return Mixture(
+            *expert_counts(config, "moe_num_experts", "moe_k"),
+            length,
+            dense=config.integer("moe_layer_start_index", 0),
+            step=1,
+            shared=shared,
+            shared_length=shared * length,
+        )
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
@@ -80,31 +96,9 @@ class ErnieMoe(Ernie):
                 f"config.json: 'moe_layer_end_index' is {last}, but llama.cpp runs {arch} only with experts up to the "
                 "last layer"
             )
-        shared = [uint32(f"{arch}.expert_shared_feed_forward_length", self.shared)] if self.shared else []
-        return [
-            *super().key_values(),
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            *shared,
-            uint32(f"{arch}.expert_shared_count", config.integer("moe_num_shared_experts", 0)),
-            uint32(f"{arch}.interleave_moe_layer_step", 1),
-            uint32(f"{arch}.leading_dense_block_count", self.dense_layers),
-        ]
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if int(target.split(".")[1]) < self.dense_layers:
-            yield from super().feed_forward(target, source)
-            return
-        experts, width, inner = (
-            self.expert_counts[0],
-            self.embedding_length,
-            self.config.integer("moe_intermediate_size"),
-        )
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        old, new = (f"{source}.{place}.e_score_correction_bias" for place in ("moe_statics", "gate.moe_statics"))
-        bias = old if old in self.sources else new
+    def choice_bias(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        bias, experts = self.source_name("exp_probs_b", layer), mixture.experts
         self.source(bias, (1, experts))
-        yield TargetTensor(f"{target}.exp_probs_b.bias", (experts,), (Piece(bias),))
-        yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        if self.shared:
-            yield from shared_expert(self, target, f"{source}.shared_experts", (self.shared, width))
+        yield TargetTensor(f"{layer.target}.exp_probs_b.bias", (experts,), (Piece(bias),))

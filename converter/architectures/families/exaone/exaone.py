@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.target import TargetTensor
+from converter.architectures.parts.decoder import Decoder
 
 
-class Exaone(Llama):
+class Exaone(Decoder):
     classes = ("ExaoneForCausalLM",)
     arch = "exaone"
     defaults: ClassVar = {
@@ -19,6 +17,22 @@ class Exaone(Llama):
         "tie_word_embeddings": True,
     }
     aliases: ClassVar = {"num_layers": "num_hidden_layers", "layer_norm_epsilon": "rms_norm_eps"}
+    names: ClassVar = {
+        "token_embd": "transformer.wte",
+        "blk": "transformer.h",
+        "output_norm": "transformer.ln_f",
+        "output": "lm_head",
+        "attn_norm": "ln_1",
+        "attn_q": "attn.attention.q_proj",
+        "attn_k": "attn.attention.k_proj",
+        "attn_v": "attn.attention.v_proj",
+        "attn_output": "attn.attention.out_proj",
+        "ffn_norm": "ln_2",
+        "ffn_gate": "mlp.c_fc_0",
+        "ffn_up": "mlp.c_fc_1",
+        "ffn_down": "mlp.c_proj",
+    }
+    body = ""
     activation = "activation_function"
     rotates_neighbours = False
     takes_head_dim = False
@@ -27,32 +41,3 @@ class Exaone(Llama):
     def feed_forward_length(self) -> int:
         given = "intermediate_size" in self.config
         return self.config.integer("intermediate_size") if given else 4 * self.embedding_length
-
-    def tensors(self) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "transformer.wte.weight", shape)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"transformer.h.{index}")
-        yield self.tensor("output_norm.weight", "transformer.ln_f.weight", shape[1:])
-        yield from self.output_matrix(shape)
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.ln_1.weight", width)
-        yield from self.attention(target, f"{source}.attn.attention")
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.ln_2.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, keys = self.embedding_length, self.kv_heads * self.head_dim
-        yield self.tensor(f"{target}.attn_q.weight", f"{source}.q_proj.weight", (width, width))
-        yield self.tensor(f"{target}.attn_k.weight", f"{source}.k_proj.weight", (keys, width))
-        yield self.tensor(f"{target}.attn_v.weight", f"{source}.v_proj.weight", (keys, width))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.out_proj.weight", (width, width))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.feed_forward_length
-        yield self.tensor(f"{target}.ffn_gate.weight", f"{source}.c_fc_0.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.c_fc_1.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.c_proj.weight", (width, hidden))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from gguf import GGUFValueType
 
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import leading_dense
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
-from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, uint32
 
@@ -19,7 +17,7 @@ from converter.gguf.key_values import KeyValue, array, uint32
 WINDOWED_LAYERS = 64
 
 
-class Exaone4(Llama):
+class Exaone4(Decoder):
     """EXAONE 4: norms behind each sublayer, windows in the large one."""
 
     classes = ("Exaone4ForCausalLM",)
@@ -32,6 +30,12 @@ class Exaone4(Llama):
         "sliding_window": 4096,
         "sliding_window_pattern": 4,
     }
+    names: ClassVar = {
+        **Decoder.names,
+        "post_attention_norm": "post_attention_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+    layout = ("attention", "post_attention_norm", "feed_forward", "post_ffw_norm")
     rotates_neighbours = False
     norms_heads = True
     takes_head_dim = False
@@ -57,13 +61,6 @@ class Exaone4(Llama):
                 f"num_hidden_layers is {WINDOWED_LAYERS}, not {layers}"
             )
         return [*super().key_values(), *window_key_values(config, self.arch)]
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-        yield self.tensor(f"{target}.post_ffw_norm.weight", f"{source}.post_feedforward_layernorm.weight", width)
 
 
 class ExaoneMoe(SigmoidExperts):
@@ -105,7 +102,7 @@ class ExaoneMoe(SigmoidExperts):
             raise ArchitectureError(
                 f"config.json: 'sliding_window' is None, but llama.cpp runs {self.arch} only with a window"
             )
-        length = uint32(f"{self.arch}.expert_shared_feed_forward_length", self.shared_length)
+        length = uint32(f"{self.arch}.expert_shared_feed_forward_length", self.mixture.shared_length)
         return [*super().key_values(), *window_key_values(config, self.arch), length]
 
 

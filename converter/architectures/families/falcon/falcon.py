@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.errors import ArchitectureError
@@ -28,11 +30,20 @@ class Falcon(LayerNormDecoder):
         "n_head_kv": "num_kv_heads",
         "n_layer": "num_hidden_layers",
     }
+    names: ClassVar = {
+        "token_embd": "transformer.word_embeddings",
+        "blk": "transformer.h",
+        "output_norm": "transformer.ln_f",
+        "output": "lm_head",
+        "attn_qkv": "self_attention.query_key_value",
+        "attn_output": "self_attention.dense",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    }
+    layout = ("norms", "attention", "feed_forward")
+    gate = Gate.NONE
     epsilon = "layer_norm_epsilon"
     activation = "activation"
-    embedding = "transformer.word_embeddings"
-    layers = "transformer.h"
-    final_norm = "transformer.ln_f"
 
     @property
     def kv_heads(self) -> int:
@@ -65,28 +76,21 @@ class Falcon(LayerNormDecoder):
         self.config.one_of("parallel_attn", True)
         return [*super().key_values(), string(f"{self.arch}.tensor_data_layout", "jploski")]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.feed_forward_length
+    def norms(self, layer: Layer) -> Iterator[TargetTensor]:
         if self.norms_apart:
-            yield from self.norm(f"{target}.attn_norm", f"{source}.ln_mlp")
-            yield from self.norm(f"{target}.attn_norm_2", f"{source}.ln_attn")
+            yield from self.norm(f"{layer.target}.attn_norm", f"{layer.source}.ln_mlp")
+            yield from self.norm(f"{layer.target}.attn_norm_2", f"{layer.source}.ln_attn")
         else:
-            yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield self.fused_attention(f"{target}.attn_qkv.weight", f"{source}.self_attention.query_key_value.weight")
-        yield from self.linear(f"{target}.attn_output", f"{source}.self_attention.dense", (width, width))
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.dense_h_to_4h", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.dense_4h_to_h", (width, inner))
+            yield from self.norm(f"{layer.target}.attn_norm", f"{layer.source}.input_layernorm")
 
-    def fused_attention(self, target: str, source: str) -> TargetTensor:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         """All queries, then all keys, then all values, out of groups ``[q, …, q, k, v]``, one for each key head."""
-        head_dim, kv_heads = self.head_dim, self.kv_heads
-        queries = self.heads // kv_heads
-        shape = ((queries + 2) * kv_heads * head_dim, self.embedding_length)
+        width, head_dim, kv_heads = self.embedding_length, self.head_dim, self.kv_heads
+        queries, source = self.heads // kv_heads, f"{self.source_name('attn_qkv', layer)}.weight"
+        shape = ((queries + 2) * kv_heads * head_dim, width)
         self.source(source, shape)
         group = (kv_heads, (queries + 2) * head_dim)
         parts = ((0, queries), (queries, 1), (queries + 1, 1))
-        return TargetTensor(
-            target,
-            shape,
-            tuple(Piece(source, RowMap(first * head_dim, (group, (count * head_dim, 1)))) for first, count in parts),
-        )
+        pieces = (Piece(source, RowMap(first * head_dim, (group, (count * head_dim, 1)))) for first, count in parts)
+        yield TargetTensor(f"{layer.target}.attn_qkv.weight", shape, tuple(pieces))
+        yield from self.projection(layer, "attn_output", (width, width))

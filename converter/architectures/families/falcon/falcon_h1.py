@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import ClassVar
 
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    gated_names,
+)
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
 from converter.gguf.key_values import KeyValue
 
@@ -25,7 +29,7 @@ MULTIPLIERS = (
 )
 
 
-class FalconH1(Llama):
+class FalconH1(Decoder):
     classes = ("FalconH1ForCausalLM",)
     arch = "falcon-h1"
     defaults: ClassVar = {
@@ -46,6 +50,15 @@ class FalconH1(Llama):
         "ssm_multipliers": [1.0] * 5,
         **dict.fromkeys(MULTIPLIERS, 1.0),
     }
+    names: ClassVar = {
+        **Decoder.names,
+        "output_norm": "model.final_layernorm",
+        "ffn_norm": "pre_ff_layernorm",
+        **gated_names("feed_forward"),
+    }
+    body = ""
+    layout = ("attn_norm", "attention", "mamba", "norm_between", "feed_forward")
+    needs_output = True
     rotates_neighbours = False
     takes_frequency_factors = False
 
@@ -68,29 +81,19 @@ class FalconH1(Llama):
         return [*super().key_values(), *self.mixer.key_values(self.arch)]
 
     def tensors(self) -> Iterator[TargetTensor]:
-        config, shape = self.config, (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        embedding = self.tensor("token_embd.weight", "model.embed_tokens.weight", shape)
-        yield multiplied(embedding, config.number("embedding_multiplier"))
-        for index in range(config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"model.layers.{index}")
-        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", shape[1:])
-        # A tied output is written nevertheless: its multiplier is another.
-        tied = config.flag("tie_word_embeddings") and "lm_head.weight" not in self.sources
-        output = self.tensor("output.weight", "model.embed_tokens.weight" if tied else "lm_head.weight", shape)
-        yield multiplied(output, config.number("lm_head_multiplier"))
+        """The embedding and the output matrix, even a tied one, each have a multiplier of their own."""
+        names = {"token_embd.weight": "embedding_multiplier", "output.weight": "lm_head_multiplier"}
+        for tensor in super().tensors():
+            factor = self.config.number(names[tensor.name]) if tensor.name in names else 1.0
+            yield multiplied(tensor, factor) if tensor.name in names else tensor
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield from self.mamba(target, f"{source}.mamba")
-        # llama.cpp's name of this norm has no suffix in this arch.
-        yield self.tensor(f"{target}.ffn_norm", f"{source}.pre_ff_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.feed_forward")
+    def norm_between(self, layer: Layer) -> Iterator[TargetTensor]:
+        """llama.cpp's name of this norm has no suffix in this arch."""
+        norm = f"{self.source_name('ffn_norm', layer)}.weight"
+        yield self.tensor(f"{layer.target}.ffn_norm", norm, (self.embedding_length,))
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        config = self.config
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        config, target = self.config, layer.target
         before = config.number("attention_in_multiplier")
         factors = {
             f"{target}.attn_q.weight": before,
@@ -98,18 +101,19 @@ class FalconH1(Llama):
             f"{target}.attn_v.weight": before,
             f"{target}.attn_output.weight": config.number("attention_out_multiplier"),
         }
-        for tensor in super().attention(target, source):
+        for tensor in super().attention(layer):
             yield multiplied(tensor, factors[tensor.name])
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
         gate, down = self.config.numbers("mlp_multipliers", 2)
-        factors = {f"{target}.ffn_gate.weight": gate, f"{target}.ffn_down.weight": down}
-        for tensor in super().feed_forward(target, source):
+        factors = {f"{layer.target}.ffn_gate.weight": gate, f"{layer.target}.ffn_down.weight": down}
+        for tensor in super().feed_forward(layer):
             yield multiplied(tensor, factors.get(tensor.name, 1.0))
 
-    def mamba(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def mamba(self, layer: Layer) -> Iterator[TargetTensor]:
         """``in_proj`` holds, one below the other, the gate, the state's own rows, its input, its output and the step,
         each with a multiplier of its own."""
+        target, source = layer.target, f"{layer.source}.mamba"
         mixer, before = self.mixer, self.config.number("ssm_in_multiplier")
         shared = mixer.groups * mixer.state
         parts = zip(
@@ -121,7 +125,7 @@ class FalconH1(Llama):
         for rows, factor in parts:
             pieces.append(Piece(f"{source}.in_proj.weight", row_run(start, rows), operation=times(before * factor)))
             start += rows
-        for tensor in mixer.tensors(self, target, source):
+        for tensor in mixer.tensors(self, layer, "mamba"):
             if tensor.name == f"{target}.ssm_in.weight":
                 yield replace(tensor, pieces=tuple(pieces))
             elif tensor.name == f"{target}.ssm_out.weight":

@@ -13,6 +13,7 @@ from converter.gguf.key_values import KeyValue, boolean
 class EmbeddingGemma(Gemma3):
     classes = ("Gemma3TextModel",)
     arch = "gemma-embedding"
+    body = "model."
     bidirectional = (True,)
     layers_of_27b = None
 
@@ -31,6 +32,5 @@ class EmbeddingGemma(Gemma3):
         self.config.one_of("attn_logit_softcapping", None)
         return []
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        prefix = "" if "embed_tokens.weight" in self.sources else "model."
-        yield from self.model(prefix, (self.vocab_size, self.embedding_length))
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        yield from ()

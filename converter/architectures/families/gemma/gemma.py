@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.tied import require_tied
 from converter.architectures.target import Operation, TargetTensor
 from converter.gguf.key_values import KeyValue
 
 
-class Gemma(Llama):
+class Gemma(Decoder):
     classes = ("GemmaForCausalLM",)
     arch = "gemma"
     defaults: ClassVar = {
@@ -26,34 +26,18 @@ class Gemma(Llama):
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"lm_head\.weight")
     # Gemma's first files say "gelu" and mean the approximation, as transformers knows.
     activations: ClassVar[tuple[str, ...]] = ("gelu_pytorch_tanh", "gelu")
+    body = ""
+    norm_operation: ClassVar[Operation | None] = Operation("add", 1.0)
     rotates_neighbours = False
     takes_frequency_factors = False
     #: Values of ``use_bidirectional_attention`` that llama.cpp runs in this arch.
     bidirectional: ClassVar[tuple[bool | None, ...]] = (False, None)
 
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        require_tied(self, *(f"{self.source_name(part)}.weight" for part in ("token_embd", "output")))
+        yield from ()
+
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("attention_bias", False, None)
         self.config.one_of("use_bidirectional_attention", *self.bidirectional)
         return super().key_values()
-
-    def tensors(self) -> Iterator[TargetTensor]:
-        yield from self.frequency_factors()
-        yield from self.model("model.", (self.vocab_size, self.embedding_length))
-        require_tied(self, "model.embed_tokens.weight", "lm_head.weight")
-
-    def model(self, prefix: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        """All but an output matrix; ``prefix`` is what the source's names begin with."""
-        yield self.tensor("token_embd.weight", f"{prefix}embed_tokens.weight", shape)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{prefix}layers.{index}")
-        yield self.norm("output_norm", f"{prefix}norm", self.embedding_length)
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = self.embedding_length
-        yield self.norm(f"{target}.attn_norm", f"{source}.input_layernorm", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def norm(self, target: str, source: str, length: int) -> TargetTensor:
-        return self.tensor(f"{target}.weight", f"{source}.weight", (length,), operation=Operation("add", 1.0))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 from gguf import GGUFValueType
 
 from converter.architectures.families.gemma.gemma import Gemma
+from converter.architectures.layer import Names
 from converter.architectures.parts.layer_norm import GELUS
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
-from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 
@@ -33,6 +32,20 @@ class Gemma2(Gemma):
         "final_logit_softcapping": 30.0,
         "tie_word_embeddings": True,
     }
+    names: ClassVar[Names] = {
+        **Gemma.names,
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_norm": "pre_feedforward_layernorm",
+        "post_ffw_norm": "post_feedforward_layernorm",
+    }
+    layout: ClassVar[tuple[str, ...]] = (
+        "attn_norm",
+        "attention",
+        "post_attention_norm",
+        "ffn_norm",
+        "feed_forward",
+        "post_ffw_norm",
+    )
     activation = "hidden_activation"
     activations = GELUS
     #: Layers by which llama.cpp knows the 27B model, which it scales queries by hidden_size / heads for.
@@ -84,12 +97,3 @@ class Gemma2(Gemma):
             raise ArchitectureError(
                 f"config.json: 'query_pre_attn_scalar' is {scalar:g}, but llama.cpp runs this model only with {taken}"
             )
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = self.embedding_length
-        yield self.norm(f"{target}.attn_norm", f"{source}.input_layernorm", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.norm(f"{target}.post_attention_norm", f"{source}.post_attention_layernorm", width)
-        yield self.norm(f"{target}.ffn_norm", f"{source}.pre_feedforward_layernorm", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-        yield self.norm(f"{target}.post_ffw_norm", f"{source}.post_feedforward_layernorm", width)

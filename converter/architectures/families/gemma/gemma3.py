@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from converter.architectures.families.gemma.gemma2 import Gemma2
-from converter.architectures.families.vision.vision_language import text_config
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW
 from converter.architectures.target import TargetTensor
-from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
 
@@ -91,37 +89,5 @@ class Gemma3(Gemma2):
         cap = self.config.number("final_logit_softcapping")
         return [float32(f"{self.arch}.final_logit_softcapping", cap)]
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        yield from self.with_output("model.", "lm_head")
-
-    def with_output(self, prefix: str, output: str) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
-        yield from self.model(prefix, shape)
-        # A tied checkpoint may still hold an output matrix; transformers then uses it where it differs.
-        if not self.config.flag("tie_word_embeddings") or f"{output}.weight" in self.sources:
-            yield self.tensor("output.weight", f"{output}.weight", shape)
-
-    def head_norms(self, target: str, source: str) -> Iterator[TargetTensor]:
-        for name in "qk":
-            yield self.norm(f"{target}.attn_{name}_norm", f"{source}.{name}_norm", self.head_dim)
-
-
-class Gemma3Multimodal(Gemma3):
-    """The text part of the multimodal checkpoint, whose fields stand in ``text_config``."""
-
-    classes = ("Gemma3ForConditionalGeneration",)
-    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"(model\.)?(vision_tower|multi_modal_projector)\..*")
-
-    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
-        self.within = "text_config."
-        super().__init__({**text_config(config), "tie_word_embeddings": config.get("tie_word_embeddings")}, sources)
-
-    def warnings(self) -> list[str]:
-        return [*super().warnings(), "the checkpoint's vision tower is left out: the file reads text only"]
-
-    def tensors(self) -> Iterator[TargetTensor]:
-        # The published files name the parts as the first releases of transformers did.
-        if "language_model.model.embed_tokens.weight" in self.sources:
-            yield from self.with_output("language_model.model.", "language_model.lm_head")
-        else:
-            yield from self.with_output("model.language_model.", "lm_head")
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        yield from self.own_or_tied(shape)

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.families.gemma.gemma3 import Gemma3, Gemma3Multimodal
-from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.families.gemma.gemma3 import Gemma3
+from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
@@ -58,12 +58,17 @@ class Gemma3n(Gemma3):
         "final_logit_softcapping": 30.0,
         "tie_word_embeddings": True,
     }
+    names: ClassVar[Names] = {
+        **Gemma3.names,
+        "per_layer_token_embd": "model.embed_tokens_per_layer",
+        "per_layer_model_proj": "model.per_layer_model_projection",
+        "per_layer_proj_norm": "model.per_layer_projection_norm",
+        "altup_proj": "model.altup_projections",
+        "altup_unembd_proj": "model.altup_unembed_projections",
+    }
+    norm_operation = None
     activations = ("gelu_pytorch_tanh",)
     period = 5
-
-    @property
-    def layers(self) -> int:
-        return self.config.integer("num_hidden_layers")
 
     @property
     def layer_width(self) -> int:
@@ -73,15 +78,15 @@ class Gemma3n(Gemma3):
     @property
     def feed_forward_length(self) -> int:
         """One length for all layers, though files may list one for each."""
-        return self.config.integer_of_layers("intermediate_size", self.layers)
+        return self.config.integer_of_layers("intermediate_size", len(self.kinds))
 
     def key_values(self) -> list[KeyValue]:
         for name, value in FIXED.items():
             self.config.one_of(name, value)
         self.check_sharing()
         self.check_sparsity()
-        arch, sparse = self.arch, min(self.layers, SPARSE_LAYERS)
-        scales = [SPARSITY_SCALE] * sparse + [-math.inf] * (self.layers - sparse)
+        arch, sparse = self.arch, min(len(self.kinds), SPARSE_LAYERS)
+        scales = [SPARSITY_SCALE] * sparse + [-math.inf] * (len(self.kinds) - sparse)
         return [
             *super().key_values(),
             uint32(f"{arch}.attention.shared_kv_layers", self.config.integer("num_kv_shared_layers", 0)),
@@ -93,10 +98,10 @@ class Gemma3n(Gemma3):
 
     def check_sharing(self) -> None:
         """Refuse other layers with keys and values of their own than llama.cpp's."""
-        shared, needed = self.config.integer("num_kv_shared_layers", 0), max(self.layers - CACHING_LAYERS, 0)
+        shared, needed = self.config.integer("num_kv_shared_layers", 0), max(len(self.kinds) - CACHING_LAYERS, 0)
         if shared != needed:
             raise ArchitectureError(
-                f"config.json: 'num_kv_shared_layers' is {shared}, but llama.cpp runs {self.arch} of {self.layers} "
+                f"config.json: 'num_kv_shared_layers' is {shared}, but llama.cpp runs {self.arch} of {len(self.kinds)} "
                 f"layers only with {needed}: the first {CACHING_LAYERS} have keys and values of their own"
             )
         kinds = [("full_attention", "sliding_attention")[window] for window in self.windows]
@@ -110,14 +115,14 @@ class Gemma3n(Gemma3):
 
     def check_sparsity(self) -> None:
         """Refuse other gates than llama.cpp's cut off."""
-        sparse = min(self.layers, SPARSE_LAYERS)
-        needed = [SPARSITY] * sparse + [0.0] * (self.layers - sparse)
+        sparse = min(len(self.kinds), SPARSE_LAYERS)
+        needed = [SPARSITY] * sparse + [0.0] * (len(self.kinds) - sparse)
         field = "activation_sparsity_pattern"
         if field in self.config:
-            pattern = self.config.numbers(field, self.layers)
+            pattern = self.config.numbers(field, len(self.kinds))
         else:
             # transformers' default: a model no deeper than the sparse layers has none of them.
-            pattern = needed if self.layers > SPARSE_LAYERS else [0.0] * self.layers
+            pattern = needed if len(self.kinds) > SPARSE_LAYERS else [0.0] * len(self.kinds)
         if pattern != needed:
             raise self.config.with_fields(**{field: pattern}).refusal(
                 field,
@@ -138,21 +143,18 @@ class Gemma3n(Gemma3):
             raise self.config.refusal(field, f"but llama.cpp runs {self.arch} only with 30.0")
         return [float32(f"{self.arch}.{field}", self.config.one_of(field, 30.0))]
 
-    def model(self, prefix: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        width, all_layers = self.embedding_length, self.layers * self.layer_width
-        yield from super().model(prefix, shape)
-        yield self.layer_embeddings(f"{prefix}embed_tokens_per_layer.weight", all_layers)
-        yield self.tensor(
-            "per_layer_model_proj.weight", f"{prefix}per_layer_model_projection.weight", (all_layers, width)
-        )
-        yield self.norm("per_layer_proj_norm", f"{prefix}per_layer_projection_norm", self.layer_width)
-        for target, source in (
-            ("altup_proj", "altup_projections"),
-            ("altup_unembd_proj", "altup_unembed_projections"),
-        ):
-            names = [f"{prefix}{source}.{index}.weight" for index in range(FIXED["altup_num_inputs"] - 1)]
-            pieces = tuple(Piece(self.source(name, (width, width)).name) for name in names)
-            yield TargetTensor(f"{target}.weight", (len(pieces), width, width), pieces)
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        """What all layers share of their own embeddings and of the streams comes before it."""
+        width, all_layers = self.embedding_length, len(self.kinds) * self.layer_width
+        yield self.layer_embeddings(f"{self.source_name('per_layer_token_embd')}.weight", all_layers)
+        source = f"{self.source_name('per_layer_model_proj')}.weight"
+        yield self.tensor("per_layer_model_proj.weight", source, (all_layers, width))
+        yield from self.norm("per_layer_proj_norm", self.source_name("per_layer_proj_norm"), self.layer_width)
+        for part in ("altup_proj", "altup_unembd_proj"):
+            sources = [f"{self.source_name(part)}.{index}.weight" for index in range(FIXED["altup_num_inputs"] - 1)]
+            pieces = tuple(Piece(self.source(name, (width, width)).name) for name in sources)
+            yield TargetTensor(f"{part}.weight", (len(pieces), width, width), pieces)
+        yield from super().output_matrix(shape)
 
     def layer_embeddings(self, source: str, length: int) -> TargetTensor:
         """The tokens' embeddings for all layers, a row for each token of the whole vocabulary.
@@ -167,9 +169,9 @@ class Gemma3n(Gemma3):
             pieces.append(Piece(source, RowMap(0, ((self.vocab_size - rows, 0),))))
         return TargetTensor("per_layer_token_embd.weight", (self.vocab_size, length), tuple(pieces))
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
         width, streams, rank = self.embedding_length, FIXED["altup_num_inputs"], FIXED["laurel_rank"]
-        yield from super().block(target, source)
+        yield from super().block(layer)
         for name, origin, shape in (
             ("inp_gate", "per_layer_input_gate.weight", (self.layer_width, width)),
             ("proj", "per_layer_projection.weight", (width, self.layer_width)),
@@ -183,48 +185,27 @@ class Gemma3n(Gemma3):
             ("laurel_r", "laurel.linear_right.weight", (width, rank)),
             ("laurel_post_norm", "laurel.post_laurel_norm.weight", (width,)),
         ):
-            yield self.tensor(f"{target}.{name}.weight", f"{source}.{origin}", shape)
+            yield self.tensor(f"{layer.target}.{name}.weight", f"{layer.source}.{origin}", shape)
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         width, head_dim = self.embedding_length, self.head_dim
         query, key = self.heads * head_dim, self.kv_heads * head_dim
-        for name, origin, shape in (
-            ("attn_q", "q_proj", (query, width)),
-            ("attn_k", "k_proj", (key, width)),
-            ("attn_v", "v_proj", (key, width)),
-            ("attn_output", "o_proj", (width, query)),
-            ("attn_q_norm", "q_norm", (head_dim,)),
-            ("attn_k_norm", "k_norm", (head_dim,)),
+        for part, shape in (
+            ("attn_q", (query, width)),
+            ("attn_k", (key, width)),
+            ("attn_v", (key, width)),
+            ("attn_output", (width, query)),
+            ("attn_q_norm", (head_dim,)),
+            ("attn_k_norm", (head_dim,)),
         ):
-            yield self.tensor(f"{target}.{name}.weight", self.holder(f"{source}.{origin}.weight"), shape)
+            source = f"{self.source_name(part, self.holder(layer, part))}.weight"
+            yield self.tensor(f"{layer.target}.{part}.weight", source, shape)
 
-    def holder(self, source: str) -> str:
-        """The tensor itself, or where a layer that shares keys and values was saved without its own, the one of the
-        layer that it shares with. llama.cpp never computes with it but requires it."""
-        if source in self.sources:
-            return source
-        prefix, _, rest = source.rpartition("layers.")
-        index, _, name = rest.partition(".")
-        if int(index) < CACHING_LAYERS or not name.startswith(("self_attn.k", "self_attn.v")):
-            return source
-        kind = ("full_attention", "sliding_attention")[self.windows[int(index)]]
-        return f"{prefix}layers.{CACHE_OF[kind]}.{name}"
-
-    def norm(self, target: str, source: str, length: int) -> TargetTensor:
-        return self.tensor(f"{target}.weight", f"{source}.weight", (length,))
-
-
-class Gemma3nMultimodal(Gemma3n, Gemma3Multimodal):
-    """The text part of the multimodal checkpoint."""
-
-    classes = ("Gemma3nForConditionalGeneration",)
-    skipped: ClassVar[tuple[str, ...]] = (
-        *COMPUTED_BUFFERS,
-        r"(model\.)?(vision_tower|audio_tower|embed_vision|embed_audio)\..*",
-    )
-
-    def warnings(self) -> list[str]:
-        return [
-            *Gemma3n.warnings(self),
-            "the checkpoint's vision and audio towers are left out: the file reads text only",
-        ]
+    def holder(self, layer: Layer, part: str) -> Layer:
+        """The layer itself, or where one that shares keys and values was saved without its own, the layer that it
+        shares with. llama.cpp never computes with them but requires them."""
+        own = layer.number < CACHING_LAYERS or part not in ("attn_k", "attn_v", "attn_k_norm")
+        if own or f"{self.source_name(part, layer)}.weight" in self.sources:
+            return layer
+        kind = ("full_attention", "sliding_attention")[self.windows[layer.number]]
+        return self.layers[CACHE_OF[kind]]

@@ -12,10 +12,15 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.families.gemma.gemma3 import Gemma3, Gemma3Multimodal
-from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.families.gemma.gemma3 import Gemma3
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    expert_names,
+    gated_projections,
+)
 from converter.architectures.parts.rope import Rope, scaling_of
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -53,6 +58,22 @@ class Gemma4(Gemma3):
             "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1000000.0},
         },
     }
+    names: ClassVar[Names] = {
+        **Gemma3.names,
+        "per_layer_token_embd": "model.embed_tokens_per_layer",
+        "per_layer_model_proj": "model.per_layer_model_projection",
+        "per_layer_proj_norm": "model.per_layer_projection_norm",
+        "ffn_gate_inp": "router.proj",
+        **expert_names("experts"),
+        "pre_ffw_norm_2": "pre_feedforward_layernorm_2",
+        "post_ffw_norm_1": "post_feedforward_layernorm_1",
+        "post_ffw_norm_2": "post_feedforward_layernorm_2",
+        "inp_gate": "per_layer_input_gate",
+        "proj": "per_layer_projection",
+        "post_norm": "post_per_layer_input_norm",
+    }
+    norm_operation = None
+    mixture_keys = LENGTH
 
     @property
     def windows(self) -> list[bool]:
@@ -139,11 +160,10 @@ class Gemma4(Gemma3):
         return self.config.integer("hidden_size_per_layer_input", 0)
 
     @property
-    def experts(self) -> tuple[int, int] | None:
-        """How many experts there are and how many each token uses; None without."""
+    def mixture(self) -> Mixture | None:
         if not self.config.flag("enable_moe_block"):
             return None
-        return expert_counts(self.config, "num_experts", "top_k_experts")
+        return Mixture.of(self.config, "num_experts", "top_k_experts", "moe_intermediate_size")
 
     def rope_parameters(self, kind: str, *allowed: str) -> Hyperparameters:
         """What ``rope_parameters`` says of a layer type; ArchitectureError unless its rope is an allowed one."""
@@ -212,7 +232,7 @@ class Gemma4(Gemma3):
             uint32(f"{arch}.attention.shared_kv_layers", len(windows) - self.own_layers),
             uint32(f"{arch}.embedding_length_per_layer_input", self.embedding_of_layer),
             *self.cap_key_values(),
-            *self.expert_key_values(),
+            *self.mixture_key_values(),
         ]
 
     def cap_key_values(self) -> list[KeyValue]:
@@ -220,87 +240,73 @@ class Gemma4(Gemma3):
         cap = self.config.number("final_logit_softcapping") if "final_logit_softcapping" in self.config else 0.0
         return [float32(f"{self.arch}.final_logit_softcapping", cap)]
 
-    def expert_key_values(self) -> list[KeyValue]:
-        if self.experts is None:
-            return []
-        length = uint32(f"{self.arch}.expert_feed_forward_length", self.config.integer("moe_intermediate_size"))
-        return [*expert_key_values(self.arch, self.experts), length]
-
     def leaves_out(self, source: str) -> bool:
         """Published files hold keys and values even of layers that take those of others."""
-        of_layer = re.fullmatch(r".*layers\.(\d+)\.self_attn\.(k_proj|v_proj|k_norm)\.weight", source)
-        return super().leaves_out(source) or (of_layer is not None and int(of_layer[1]) >= self.own_layers)
+        number = self.layer_number(source)
+        shared = re.search(r"\.self_attn\.(k_proj|v_proj|k_norm)\.weight$", source)
+        return super().leaves_out(source) or bool(shared and number is not None and number >= self.own_layers)
 
-    def norm(self, target: str, source: str, length: int) -> TargetTensor:
-        return self.tensor(f"{target}.weight", f"{source}.weight", (length,))
-
-    def model(self, prefix: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        layers = len(self.windows)
+    def frequency_factors(self) -> Iterator[TargetTensor]:
         factors = self.factors()
         yield TargetTensor("rope_freqs.weight", (len(factors),), values=factors)
-        yield self.tensor("token_embd.weight", f"{prefix}embed_tokens.weight", shape)
-        if self.embedding_of_layer:
-            self.config.one_of("vocab_size_per_layer_input", self.vocab_size)
-            own = layers * self.embedding_of_layer
-            source = f"{prefix}embed_tokens_per_layer.weight"
-            yield self.tensor("per_layer_token_embd.weight", source, (self.vocab_size, own))
-            source = f"{prefix}per_layer_model_projection.weight"
-            yield self.tensor("per_layer_model_proj.weight", source, (own, self.embedding_length))
-            yield self.norm("per_layer_proj_norm", f"{prefix}per_layer_projection_norm", self.embedding_of_layer)
-        for index in range(layers):
-            yield from self.layer(index, f"blk.{index}", f"{prefix}layers.{index}")
-        yield self.norm("output_norm", f"{prefix}norm", self.embedding_length)
 
-    def layer(self, index: int, target: str, source: str) -> Iterator[TargetTensor]:
-        width = self.embedding_length
-        yield self.norm(f"{target}.attn_norm", f"{source}.input_layernorm", width)
-        yield from self.attention_of(index, target, f"{source}.self_attn")
-        yield self.norm(f"{target}.post_attention_norm", f"{source}.post_attention_layernorm", width)
-        yield self.norm(f"{target}.ffn_norm", f"{source}.pre_feedforward_layernorm", width)
-        inner = self.feed_forward_lengths[index]
-        yield from self.linear(f"{target}.ffn_gate", f"{source}.mlp.gate_proj", (inner, width))
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.up_proj", (inner, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.down_proj", (width, inner))
-        if self.experts is not None:
-            yield from self.routed(self.experts[0], target, source)
-        yield self.norm(f"{target}.post_ffw_norm", f"{source}.post_feedforward_layernorm", width)
-        own = self.embedding_of_layer
+    def before_layers(self) -> Iterator[TargetTensor]:
+        if not self.embedding_of_layer:
+            return
+        self.config.one_of("vocab_size_per_layer_input", self.vocab_size)
+        own = len(self.windows) * self.embedding_of_layer
+        for part, shape in (
+            ("per_layer_token_embd", (self.vocab_size, own)),
+            ("per_layer_model_proj", (own, self.embedding_length)),
+        ):
+            yield self.tensor(f"{part}.weight", f"{self.source_name(part)}.weight", shape)
+        yield from self.norm("per_layer_proj_norm", self.source_name("per_layer_proj_norm"), self.embedding_of_layer)
+
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
+        width, own = self.embedding_length, self.embedding_of_layer
+        yield from super().block(layer)
         if own:
-            yield from self.linear(f"{target}.inp_gate", f"{source}.per_layer_input_gate", (own, width))
-            yield from self.linear(f"{target}.proj", f"{source}.per_layer_projection", (width, own))
-            yield self.norm(f"{target}.post_norm", f"{source}.post_per_layer_input_norm", width)
-        yield self.tensor(f"{target}.layer_output_scale.weight", f"{source}.layer_scalar", (1,))
+            yield from self.projection(layer, "inp_gate", (own, width))
+            yield from self.projection(layer, "proj", (width, own))
+            yield from self.layer_norm(layer, "post_norm")
+        yield self.tensor(f"{layer.target}.layer_output_scale.weight", f"{layer.source}.layer_scalar", (1,))
 
-    def attention_of(self, index: int, target: str, source: str) -> Iterator[TargetTensor]:
-        width, head_dim = self.embedding_length, self.head_dims[index]
-        query, key = self.heads * head_dim, self.key_heads[index] * head_dim
-        has_keys = index < self.own_layers
-        has_values = has_keys and (self.windows[index] or not self.config.flag("attention_k_eq_v"))
-        yield from self.linear(f"{target}.attn_q", f"{source}.q_proj", (query, width))
+    def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
+        """A feed-forward in every layer, and experts beside it."""
+        shape, mixture = (self.feed_forward_lengths[layer.number], self.embedding_length), self.mixture
+        yield from gated_projections(self, layer, shape)
+        if mixture is not None:
+            yield from self.experts(layer, mixture)
+
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        width, head_dim = self.embedding_length, self.head_dims[layer.number]
+        query, key = self.heads * head_dim, self.key_heads[layer.number] * head_dim
+        has_keys = layer.number < self.own_layers
+        has_values = has_keys and (self.windows[layer.number] or not self.config.flag("attention_k_eq_v"))
+        yield from self.projection(layer, "attn_q", (query, width))
         if has_keys:
-            yield from self.linear(f"{target}.attn_k", f"{source}.k_proj", (key, width))
+            yield from self.projection(layer, "attn_k", (key, width))
         if has_values:
-            yield from self.linear(f"{target}.attn_v", f"{source}.v_proj", (key, width))
-        yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query))
-        for name in "qk" if has_keys else "q":
-            yield self.norm(f"{target}.attn_{name}_norm", f"{source}.{name}_norm", head_dim)
+            yield from self.projection(layer, "attn_v", (key, width))
+        yield from self.projection(layer, "attn_output", (width, query))
+        for part in ("attn_q_norm", "attn_k_norm")[: 1 + has_keys]:
+            yield from self.layer_norm(layer, part, head_dim)
 
-    def routed(self, experts: int, target: str, source: str) -> Iterator[TargetTensor]:
+    def experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
         """Experts beside the feed-forward part, with norms of their own; each expert's output is scaled."""
-        width, inner = self.embedding_length, self.config.integer("moe_intermediate_size")
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.router.proj.weight", (experts, width))
-        yield self.tensor(f"{target}.ffn_gate_inp.scale", f"{source}.router.scale", (width,))
-        if f"{source}.experts.gate_up_proj" in self.sources:
-            gate_up, down = (experts, 2 * inner, width), (experts, width, inner)
-            yield self.tensor(f"{target}.ffn_gate_up_exps.weight", f"{source}.experts.gate_up_proj", gate_up)
-            yield self.tensor(f"{target}.ffn_down_exps.weight", f"{source}.experts.down_proj", down)
+        width, experts, target = self.embedding_length, mixture.experts, layer.target
+        yield from self.projection(layer, "ffn_gate_inp", (experts, width))
+        yield self.tensor(f"{target}.ffn_gate_inp.scale", f"{layer.source}.router.scale", (width,))
+        gate_up, down = (self.source_name(f"ffn_{name}_exps", layer) for name in ("gate", "down"))
+        if gate_up in self.sources:
+            shapes = ((experts, 2 * mixture.length, width), (experts, width, mixture.length))
+            yield self.tensor(f"{target}.ffn_gate_up_exps.weight", gate_up, shapes[0])
+            yield self.tensor(f"{target}.ffn_down_exps.weight", down, shapes[1])
         else:
-            yield from expert_stacks(self, target, f"{source}.experts", (experts, inner, width))
-        yield self.tensor(f"{target}.ffn_down_exps.scale", f"{source}.router.per_expert_scale", (experts,))
-        for name in ("pre_{}_2", "post_{}_1", "post_{}_2"):
-            yield self.norm(
-                f"{target}.{name.format('ffw_norm')}", f"{source}.{name.format('feedforward_layernorm')}", width
-            )
+            yield from self.stacks(layer, mixture)
+        yield self.tensor(f"{target}.ffn_down_exps.scale", f"{layer.source}.router.per_expert_scale", (experts,))
+        for part in ("pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"):
+            yield from self.layer_norm(layer, part)
 
 
 class Gemma4Unified(Gemma4):
@@ -313,24 +319,4 @@ class Gemma4Unified(Gemma4):
         "sliding_window": 1024,
     }
     embedding_of_layer = 0
-    experts = None
-
-
-class Gemma4Multimodal(Gemma3Multimodal, Gemma4):
-    """The text part of the checkpoint with pictures and sound, whose fields stand in ``text_config``."""
-
-    classes = ("Gemma4ForConditionalGeneration",)
-    skipped: ClassVar[tuple[str, ...]] = (
-        *COMPUTED_BUFFERS,
-        r"model\.(vision_tower|audio_tower|embed_vision|embed_audio|vision_embedder)\..*",
-    )
-
-    def warnings(self) -> list[str]:
-        return [
-            *Gemma4.warnings(self),
-            "the checkpoint's parts for pictures and sound are left out: the file reads text only",
-        ]
-
-
-class Gemma4UnifiedMultimodal(Gemma4Multimodal, Gemma4Unified):
-    classes = ("Gemma4UnifiedForConditionalGeneration",)
+    mixture = None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder, Gate
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -27,7 +27,7 @@ COMPUTED: dict[str, tuple[bool | None, ...]] = {
 CHATGLM3_VOCABULARY = 65024
 
 
-class ChatGLM(Llama):
+class ChatGLM(Decoder):
     classes = ("ChatGLMModel", "ChatGLMForConditionalGeneration")
     arch = "chatglm"
     defaults: ClassVar = {
@@ -50,7 +50,21 @@ class ChatGLM(Llama):
         "seq_length": "max_position_embeddings",
         "layernorm_epsilon": "rms_norm_eps",
     }
-    skipped = (*Llama.skipped, r"transformer\.rotary_pos_emb\.inv_freq")
+    names: ClassVar = {
+        "token_embd": "transformer.embedding.word_embeddings",
+        "blk": "transformer.encoder.layers",
+        "output_norm": "transformer.encoder.final_layernorm",
+        "output": "transformer.output_layer",
+        "attn_norm": "input_layernorm",
+        "attn_qkv": "self_attention.query_key_value",
+        "attn_output": "self_attention.dense",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    }
+    body = ""
+    gate = Gate.FUSED
+    skipped = (*Decoder.skipped, r"transformer\.rotary_pos_emb\.inv_freq")
     takes_head_dim = False
 
     @property
@@ -73,23 +87,13 @@ class ChatGLM(Llama):
             self.config.one_of(name, *values)
         return super().key_values()
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        shape, body = (self.vocab_size, self.embedding_length), "transformer.encoder"
-        yield self.tensor("token_embd.weight", "transformer.embedding.word_embeddings.weight", shape)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"{body}.layers.{index}")
-        yield self.tensor("output_norm.weight", f"{body}.final_layernorm.weight", shape[1:])
-        yield self.tensor("output.weight", "transformer.output_layer.weight", shape)
+    @property
+    def query_bias(self) -> bool:
+        return self.config.flag("add_qkv_bias")
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.feed_forward_length
-        fused = (self.heads + 2 * self.kv_heads) * self.head_dim
-        bias = self.config.flag("add_qkv_bias")
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", (width,))
-        # llama.cpp cuts this projection and halves that of the feed-forward itself, in the order of the source.
-        attention = f"{source}.self_attention"
-        yield from self.linear(f"{target}.attn_qkv", f"{attention}.query_key_value", (fused, width), bias=bias)
-        yield self.tensor(f"{target}.attn_output.weight", f"{attention}.dense.weight", (width, width))
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", (width,))
-        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.mlp.dense_h_to_4h.weight", (2 * hidden, width))
-        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.mlp.dense_4h_to_h.weight", (width, hidden))
+    @property
+    def output_bias(self) -> bool:
+        return False
+
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        yield self.tensor("output.weight", f"{self.source_name('output')}.weight", shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.parts.windows import FULL, WINDOW
@@ -35,21 +36,19 @@ class Glm4Moe(SigmoidExperts):
         "attention_bias": False,
         "use_qk_norm": False,
     }
+    #: The feed-forward's norm; llama.cpp calls it after what stands before it.
+    names: ClassVar[Names] = {**SigmoidExperts.names, "post_attention_norm": "post_attention_layernorm"}
+    layout = ("attn_norm", "attention", "post_attention_norm", "feed_forward")
     rotary_factor: ClassVar[float] = 0.5
 
     @property
     def rotary_dim(self) -> int:
         return rotated_elements(self.config, self.head_dim, self.rotary_factor)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
         if self.config.flag("use_qk_norm"):
-            yield from self.head_norms(target, f"{source}.self_attn")
-        # The feed-forward's norm; llama.cpp calls it after what stands before it.
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
+            yield from self.head_norms(layer)
 
 
 class SolarOpen(Glm4Moe):

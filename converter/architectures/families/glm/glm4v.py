@@ -1,23 +1,22 @@
-"""GLM-4.1V, GLM-4.5V and GLM-OCR with their vision towers left out: positions of three numbers in GLM-4's models."""
+"""The text models of GLM-4.1V, GLM-4.5V and GLM-OCR: GLM-4's with positions of three numbers."""
 
 from __future__ import annotations
 
-import re
 from typing import ClassVar
 
 from converter.architectures.families.glm.glm4 import Glm4
 from converter.architectures.families.glm.glm4_moe import Glm4Moe
-from converter.architectures.families.qwen.qwen_vl import ThreePositions
-from converter.architectures.families.vision.vision_text_parts import EitherTied
 from converter.architectures.parts.rope import rotated_elements
+from converter.architectures.parts.three_positions import ThreePositions
 from converter.architectures.target import RowMap
 from converter.errors import ArchitectureError
 
 
-class GlmPositions(EitherTied, ThreePositions):
+class GlmPositions(ThreePositions):
     """The first pairs are time's, then come the rows', then the columns'."""
 
     usual_sections = (8, 12, 12)
+    predicts_ahead = True
 
     @property
     def sections(self) -> list[int]:
@@ -29,17 +28,10 @@ class GlmPositions(EitherTied, ThreePositions):
             )
         return sections
 
-    def leaves_out(self, source: str) -> bool:
-        """Layers beyond num_hidden_layers predict several tokens ahead; transformers does not run them either."""
-        layer = re.match(rf"{re.escape(self.decoder)}layers\.(\d+)\.", source)
-        beyond = layer is not None and int(layer[1]) >= self.config.integer("num_hidden_layers")
-        return beyond or super().leaves_out(source)
 
-
-class Glm4V(GlmPositions, Glm4):
+class Glm4VText(GlmPositions, Glm4):
     """GLM-4.1V: rope turns neighbouring elements in transformers, halves of a head in llama.cpp."""
 
-    classes = ("Glm4vForConditionalGeneration",)
     defaults: ClassVar = {
         "vocab_size": 151552,
         "hidden_size": 4096,
@@ -77,10 +69,9 @@ class Glm4V(GlmPositions, Glm4):
         return RowMap(0, ((heads * self.head_dim // rotated, rotated), (2, 1), (rotated // 2, 2)))
 
 
-class GlmOcr(Glm4V):
+class GlmOcrText(Glm4VText):
     """GLM-OCR: heads of any length, no biases."""
 
-    classes = ("GlmOcrForConditionalGeneration",)
     defaults: ClassVar = {
         "vocab_size": 59392,
         "hidden_size": 1024,
@@ -99,10 +90,9 @@ class GlmOcr(Glm4V):
         return False
 
 
-class Glm4VMoe(GlmPositions, Glm4Moe):
+class Glm4VMoeText(GlmPositions, Glm4Moe):
     """GLM-4.5V: rope turns halves of a head on both sides."""
 
-    classes = ("Glm4vMoeForConditionalGeneration",)
     defaults: ClassVar = {
         **{name: value for name, value in Glm4Moe.defaults.items() if name != "use_qk_norm"},
         "vocab_size": 151424,

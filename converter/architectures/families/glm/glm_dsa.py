@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.families.deepseek.deepseek32 import DeepseekV32
+from converter.architectures.layer import Layer
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -71,6 +72,6 @@ class GlmMoeDsa(DeepseekV32):
         types = array(f"{self.arch}.attention.indexer.types", self.with_indexer, GGUFValueType.BOOL)
         return [*super().key_values(), types]
 
-    def indexer(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if self.with_indexer[int(target.split(".")[1])]:
-            yield from super().indexer(target, source)
+    def indexer(self, layer: Layer) -> Iterator[TargetTensor]:
+        if self.with_indexer[layer.number]:
+            yield from super().indexer(layer)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
-from converter.architectures.target import TargetTensor
+from converter.architectures.target import RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue
 
 
@@ -26,14 +28,25 @@ class GPT2(LayerNormDecoder):
         "n_layer": "num_hidden_layers",
         "n_positions": "max_position_embeddings",
     }
+    names: ClassVar[Names] = {
+        "token_embd": "transformer.wte",
+        "position_embd": "transformer.wpe",
+        "blk": "transformer.h",
+        "output_norm": "transformer.ln_f",
+        "output": "lm_head",
+        "attn_norm": "ln_1",
+        "attn_qkv": "attn.c_attn",
+        "attn_output": "attn.c_proj",
+        "ffn_norm": "ln_2",
+        "ffn_up": "mlp.c_fc",
+        "ffn_down": "mlp.c_proj",
+    }
+    body = "transformer."
+    gate = Gate.NONE
     skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r".*\.attn\.bias")
     epsilon = "layer_norm_epsilon"
     activation = "activation_function"
     rotary_factor = None
-    body = "transformer."
-    embedding = "wte"
-    layers = "h"
-    final_norm = "ln_f"
 
     @property
     def feed_forward_length(self) -> int:
@@ -45,24 +58,14 @@ class GPT2(LayerNormDecoder):
         self.config.one_of("add_cross_attention", False, None)
         return super().key_values()
 
-    def before_blocks(self) -> Iterator[TargetTensor]:
-        yield self.tensor(
-            "position_embd.weight", f"{self.prefix}wpe.weight", (self.context_length, self.embedding_length)
-        )
+    def before_layers(self) -> Iterator[TargetTensor]:
+        shape = (self.context_length, self.embedding_length)
+        yield self.tensor("position_embd.weight", f"{self.source_name('position_embd')}.weight", shape)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.feed_forward_length
-        yield from self.norm(f"{target}.attn_norm", f"{source}.ln_1")
-        yield from self.fused_attention(f"{target}.attn_qkv", f"{source}.attn.c_attn")
-        yield from self.projection(f"{target}.attn_output", f"{source}.attn.c_proj", (width, width))
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.ln_2")
-        yield from self.projection(f"{target}.ffn_up", f"{source}.mlp.c_fc", (inner, width))
-        yield from self.projection(f"{target}.ffn_down", f"{source}.mlp.c_proj", (width, inner))
-
-    def fused_attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.projection(target, source, (3 * self.embedding_length, self.embedding_length))
-
-    def projection(self, target: str, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        """A projection that the source holds as (in, out)."""
+    def projection(
+        self, layer: Layer, part: str, shape: tuple[int, int], *, bias: bool = True, rows: RowMap | None = None
+    ) -> Iterator[TargetTensor]:
+        """A projection that the source holds as (in, out), with a bias."""
+        target, source = f"{layer.target}.{part}", self.source_name(part, layer)
         yield self.tensor(f"{target}.weight", f"{source}.weight", shape, transposed=True)
         yield self.tensor(f"{target}.bias", f"{source}.bias", shape[:1])

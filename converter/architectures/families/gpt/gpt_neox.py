@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.layer_norm import LayerNormDecoder, zeros
-from converter.architectures.target import RowMap, TargetTensor
+from converter.architectures.parts.decoder import Gate
+from converter.architectures.parts.layer_norm import LayerNormDecoder
+from converter.architectures.target import RowMap
 from converter.gguf.key_values import KeyValue, boolean
 
 
@@ -21,36 +21,31 @@ class GPTNeoX(LayerNormDecoder):
         "attention_bias": True,
     }
     aliases: ClassVar = {"rotary_pct": "partial_rotary_factor", "rotary_emb_base": "rope_theta"}
+    names: ClassVar = {
+        "token_embd": "gpt_neox.embed_in",
+        "blk": "gpt_neox.layers",
+        "output_norm": "gpt_neox.final_layer_norm",
+        "output": ("embed_out", "lm_head"),
+        "attn_norm": "input_layernorm",
+        "attn_qkv": "attention.query_key_value",
+        "attn_output": "attention.dense",
+        "ffn_norm": "post_attention_layernorm",
+        "ffn_up": "mlp.dense_h_to_4h",
+        "ffn_down": "mlp.dense_4h_to_h",
+    }
+    gate = Gate.NONE
+    feed_forward_bias = True
+    zero_biases = ("attn_qkv", "attn_output")
     rotary_factor = 0.25
     needs_output = True
-    embedding = "gpt_neox.embed_in"
-    layers = "gpt_neox.layers"
-    final_norm = "gpt_neox.final_layer_norm"
 
-    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        if "embed_out.weight" in self.sources:
-            yield self.tensor("output.weight", "embed_out.weight", shape)
-        else:
-            yield from super().output_matrix(shape)
+    @property
+    def fused_rows(self) -> RowMap:
+        return interleaved_thirds(self.heads, self.head_dim)
 
     def key_values(self) -> list[KeyValue]:
         parallel = self.config.flag("use_parallel_residual")
         return [*super().key_values(), boolean(f"{self.arch}.use_parallel_residual", parallel)]
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner = self.embedding_length, self.feed_forward_length
-        bias = self.config.flag("attention_bias")
-        rows = interleaved_thirds(self.heads, self.head_dim)
-        yield from self.norm(f"{target}.attn_norm", f"{source}.input_layernorm")
-        yield from self.linear(
-            f"{target}.attn_qkv", f"{source}.attention.query_key_value", (3 * width, width), bias=bias, rows=rows
-        )
-        if not bias:
-            yield zeros(f"{target}.attn_qkv.bias", 3 * width)
-        yield from self.biased(f"{target}.attn_output", f"{source}.attention.dense", (width, width), bias=bias)
-        yield from self.norm(f"{target}.ffn_norm", f"{source}.post_attention_layernorm")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.mlp.dense_h_to_4h", (inner, width), bias=True)
-        yield from self.linear(f"{target}.ffn_down", f"{source}.mlp.dense_4h_to_h", (width, inner), bias=True)
 
 
 def interleaved_thirds(heads: int, head_dim: int) -> RowMap:

@@ -8,9 +8,12 @@ from typing import ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values
-from converter.architectures.parts.layer_norm import zeros
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+)
 from converter.architectures.parts.rope import Rope, rope_section
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue, array, uint32
@@ -26,7 +29,7 @@ USUAL_ROPE = {
 }
 
 
-class GptOss(Llama):
+class GptOss(Decoder):
     classes = ("GptOssForCausalLM",)
     arch = "gpt-oss"
     defaults: ClassVar = {
@@ -44,6 +47,14 @@ class GptOss(Llama):
         "swiglu_limit": 7.0,
     }
     aliases: ClassVar = {"num_experts": "num_local_experts"}
+    names: ClassVar = {
+        **Decoder.names,
+        "post_attention_norm": "post_attention_layernorm",
+        "ffn_gate_inp": "mlp.router",
+    }
+    layout = ("attn_norm", "attention", "post_attention_norm", "feed_forward")
+    zero_biases = ("attn_output",)
+    mixture_keys = LENGTH
     rotates_neighbours = False
     takes_frequency_factors = False
     needs_output = True
@@ -75,8 +86,8 @@ class GptOss(Llama):
         return [kind == "sliding_attention" for kind in self.config.layer_types(layers, usual, kinds)]
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        return Mixture.of(self.config, "num_local_experts", "num_experts_per_tok", "intermediate_size")
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("swiglu_alpha", 1.702)
@@ -84,39 +95,29 @@ class GptOss(Llama):
         prefix = f"{self.arch}.attention.sliding_window"
         return [
             *super().key_values(),
-            *expert_key_values(self.arch, self.expert_counts),
-            uint32(f"{self.arch}.expert_feed_forward_length", self.config.integer("intermediate_size")),
+            *self.mixture_key_values(),
             uint32(prefix, self.config.integer("sliding_window")),
             array(f"{prefix}_pattern", self.windows, GGUFValueType.BOOL),
         ]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
+        yield self.tensor(f"{layer.target}.attn_sinks.weight", f"{layer.source}.self_attn.sinks", (self.heads,))
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().attention(target, source)
-        if not self.output_bias:
-            yield zeros(f"{target}.attn_output.bias", self.embedding_length)
-        yield self.tensor(f"{target}.attn_sinks.weight", f"{source}.sinks", (self.heads,))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width, inner = self.expert_counts[0], self.embedding_length, self.config.integer("intermediate_size")
-        gate_up, down = f"{source}.experts.gate_up_proj", f"{source}.experts.down_proj"
-        yield from self.linear(f"{target}.ffn_gate_inp", f"{source}.router", (experts, width), bias=True)
+    def experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        experts, width, inner = mixture.experts, self.embedding_length, mixture.length
+        gate_up, down = (f"{layer.source}.mlp.experts.{name}" for name in ("gate_up_proj", "down_proj"))
+        yield from self.projection(layer, "ffn_gate_inp", (experts, width), bias=True)
         # Gate and up alternate: element 2j of a gate-and-up belongs to the gate, 2j + 1 to the other.
         for projection, first in (("gate", 0), ("up", 1)):
-            name = f"{target}.ffn_{projection}_exps"
+            name = f"{layer.target}.ffn_{projection}_exps"
             yield self.stack(
                 f"{name}.weight", gate_up, (experts, inner, width), RowMap(first, ((inner, 2),)), 2 * inner
             )
             self.source(f"{gate_up}_bias", (experts, 2 * inner))
             every_other = RowMap(first, ((experts, 2 * inner), (inner, 2)))
             yield TargetTensor(f"{name}.bias", (experts, inner), (Piece(f"{gate_up}_bias", every_other),))
-        name = f"{target}.ffn_down_exps"
+        name = f"{layer.target}.ffn_down_exps"
         yield self.stack(f"{name}.weight", down, (experts, width, inner), RowMap(0, ((width, 1),)), width)
         yield self.tensor(f"{name}.bias", f"{down}_bias", (experts, width))
 

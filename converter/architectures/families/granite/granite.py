@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, fused_halves
-from converter.architectures.target import TargetTensor
-from converter.gguf.key_values import KeyValue, float32, uint32
+from converter.architectures.layer import Names
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    COUNTS,
+    Mixture,
+)
+from converter.gguf.key_values import KeyValue, float32
 
 #: transformers' name of each multiplier and llama.cpp's key.
 MULTIPLIERS = {
@@ -19,10 +23,10 @@ MULTIPLIERS = {
 }
 
 
-class Granite(Llama):
+class Granite(Decoder):
     classes = ("GraniteForCausalLM",)
     arch = "granite"
-    defaults: ClassVar = {**Llama.defaults, **dict.fromkeys(MULTIPLIERS, 1.0)}
+    defaults: ClassVar = {**Decoder.defaults, **dict.fromkeys(MULTIPLIERS, 1.0)}
 
     def key_values(self) -> list[KeyValue]:
         return [*super().key_values(), *self.multipliers()]
@@ -39,29 +43,21 @@ class GraniteMoe(Granite):
     classes = ("GraniteMoeForCausalLM",)
     arch = "granitemoe"
     defaults: ClassVar = {**Granite.defaults, "num_local_experts": 8, "num_experts_per_tok": 2}
+    #: A router and projections as transformers 5 and older releases have them.
+    names: ClassVar[Names] = {
+        **Granite.names,
+        "ffn_gate_inp": ("block_sparse_moe.router", "block_sparse_moe.router.layer"),
+        "ffn_gate_exps": ("block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.input_linear"),
+        "ffn_up_exps": ("block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.input_linear"),
+        "ffn_down_exps": ("block_sparse_moe.experts.down_proj", "block_sparse_moe.output_linear"),
+    }
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
-
-    @property
-    def has_experts(self) -> bool:
-        return True
+    def mixture(self) -> Mixture | None:
+        return Mixture.of(self.config, "num_local_experts", "num_experts_per_tok", "intermediate_size")
 
     def key_values(self) -> list[KeyValue]:
-        experts = expert_key_values(self.arch, self.expert_counts) if self.has_experts else []
-        return [*super().key_values(), *experts]
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        mixture = f"{source.removesuffix('mlp')}block_sparse_moe"
-        experts, width = self.expert_counts[0], self.embedding_length
-        shape = (experts, self.config.integer("intermediate_size"), width)
-        if f"{mixture}.router.weight" in self.sources:
-            router, stacks = "router.weight", (f"{mixture}.experts", ("gate_up_proj", "down_proj"))
-        else:
-            router, stacks = "router.layer.weight", (mixture, ("input_linear.weight", "output_linear.weight"))
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{mixture}.{router}", (experts, width))
-        yield from expert_stacks(self, target, stacks[0], shape, fused=stacks[1])
+        return [*super().key_values(), *self.mixture_key_values()]
 
 
 class GraniteMoeShared(GraniteMoe):
@@ -69,20 +65,19 @@ class GraniteMoeShared(GraniteMoe):
 
     classes = ("GraniteMoeSharedForCausalLM",)
     defaults: ClassVar = {**GraniteMoe.defaults, "shared_intermediate_size": 0}
+    names: ClassVar[Names] = {
+        **GraniteMoe.names,
+        "ffn_gate_shexp": "shared_mlp.input_linear",
+        "ffn_up_shexp": "shared_mlp.input_linear",
+        "ffn_down_shexp": "shared_mlp.output_linear",
+    }
+    mixture_keys = (*COUNTS, "expert_shared_feed_forward_length")
 
     @property
     def shared(self) -> int:
         return self.config.integer("shared_intermediate_size", 0)
 
-    def key_values(self) -> list[KeyValue]:
-        if not self.shared or not self.has_experts:
-            return super().key_values()
-        return [*super().key_values(), uint32(f"{self.arch}.expert_shared_feed_forward_length", self.shared)]
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().feed_forward(target, source)
-        if self.shared:
-            mlp, shape = f"{source.removesuffix('mlp')}shared_mlp", (self.shared, self.embedding_length)
-            gate, up, down = (f"{target}.ffn_{name}_shexp.weight" for name in ("gate", "up", "down"))
-            yield from fused_halves(self, gate, up, f"{mlp}.input_linear.weight", shape)
-            yield self.tensor(down, f"{mlp}.output_linear.weight", shape[::-1])
+    @property
+    def mixture(self) -> Mixture | None:
+        mixture = super().mixture
+        return mixture and replace(mixture, shared_length=self.shared)

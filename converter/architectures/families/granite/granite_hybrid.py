@@ -9,7 +9,10 @@ from gguf import GGUFValueType
 
 from converter.architectures.families.granite.granite import GraniteMoeShared
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
-from converter.architectures.parts.experts import fused_halves
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.experts import (
+    Mixture,
+)
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.gguf.key_values import KeyValue, array, boolean
@@ -30,16 +33,24 @@ class GraniteHybrid(GraniteMoeShared):
         "mamba_conv_bias": True,
         "mamba_proj_bias": False,
     }
+    #: Without experts a layer has what stands beside them otherwise.
+    names: ClassVar[Names] = {
+        **GraniteMoeShared.names,
+        "ffn_gate": "shared_mlp.input_linear",
+        "ffn_up": "shared_mlp.input_linear",
+        "ffn_down": "shared_mlp.output_linear",
+    }
+    layout = ("attn_norm", "mixer_or_attention", "ffn_norm", "feed_forward")
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         super().__init__(config, sources)
-        self.is_hybrid = "mamba" in self.layer_types
+        self.is_hybrid = "mamba" in self.kinds
         if not self.is_hybrid:
             # llama.cpp aborts on a hybrid of one kind of layer; the small models of attention alone are plain Granite.
-            self.arch = "granitemoe" if self.has_experts else "granite"
+            self.arch = "granite" if self.mixture is None else "granitemoe"
 
     @property
-    def layer_types(self) -> list[str]:
+    def kinds(self) -> list[str]:
         """``mamba`` or ``attention`` for each layer, as the published files say; transformers 5 writes other words."""
         layers = self.config.integer("num_hidden_layers")
         spelled = ("mamba", "attention", "linear_attention", "full_attention")
@@ -47,12 +58,12 @@ class GraniteHybrid(GraniteMoeShared):
         return [words.get(kind, kind) for kind in self.config.layer_types(layers, ["mamba"] * layers, spelled)]
 
     @property
-    def has_experts(self) -> bool:
-        return self.config.integer("num_local_experts", 0) > 0
+    def mixture(self) -> Mixture | None:
+        return super().mixture if self.config.integer("num_local_experts", 0) > 0 else None
 
     @property
     def feed_forward_length(self) -> int:
-        return self.config.integer("intermediate_size") if self.has_experts else self.shared
+        return self.shared if self.mixture is None else self.config.integer("intermediate_size")
 
     @property
     def mixer(self) -> Mamba2Mixer:
@@ -74,7 +85,7 @@ class GraniteHybrid(GraniteMoeShared):
         if not self.is_hybrid:
             return [*super().key_values(), roped]
         key = f"{arch}.attention.head_count_kv"
-        counts = [self.kv_heads if kind == "attention" else 0 for kind in self.layer_types]
+        counts = [self.kv_heads if kind == "attention" else 0 for kind in self.kinds]
         pairs = super().key_values()
         return [
             *(array(key, counts, GGUFValueType.INT32) if pair.key == key else pair for pair in pairs),
@@ -82,21 +93,8 @@ class GraniteHybrid(GraniteMoeShared):
             roped,
         ]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        if self.layer_types[int(target.split(".")[1])] == "attention":
-            yield from self.attention(target, f"{source}.self_attn")
+    def mixer_or_attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        if layer.kind == "attention":
+            yield from self.attention(layer)
         else:
-            yield from self.mixer.tensors(self, target, f"{source}.mamba")
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        if self.has_experts:
-            yield from super().feed_forward(target, source)
-            return
-        mlp, shape = f"{source.removesuffix('mlp')}shared_mlp", (self.shared, self.embedding_length)
-        gate, up, down = (f"{target}.ffn_{name}.weight" for name in ("gate", "up", "down"))
-        yield from fused_halves(self, gate, up, f"{mlp}.input_linear.weight", shape)
-        yield self.tensor(down, f"{mlp}.output_linear.weight", shape[::-1])
+            yield from self.mixer.tensors(self, layer, "mamba")

@@ -13,6 +13,11 @@ from typing import ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.families.granite.granite import Granite, GraniteMoeShared
+from converter.architectures.layer import Layer
+from converter.architectures.parts.experts import (
+    Mixture,
+    parameter,
+)
 from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor
@@ -84,9 +89,9 @@ class GraniteSWA(Granite):
             array(f"{prefix}.rope_pattern", [base > 0 for base in self.bases], GGUFValueType.BOOL),
         ]
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().attention(target, source)
-        yield self.tensor(f"{target}.attn_sinks.weight", f"{source}.sinks", (self.heads,))
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().attention(layer)
+        yield self.tensor(f"{layer.target}.attn_sinks.weight", f"{layer.source}.self_attn.sinks", (self.heads,))
 
 
 class GraniteMoeSWA(GraniteSWA, GraniteMoeShared):
@@ -95,23 +100,17 @@ class GraniteMoeSWA(GraniteSWA, GraniteMoeShared):
     classes = ("GraniteMoeSWAForCausalLM",)
     defaults: ClassVar = {**GraniteMoeShared.defaults, "sliding_window": 128}
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        block = source.removesuffix("mlp")
-        mixture, width = f"{block}block_sparse_moe", self.embedding_length
-        experts, inner, shared = self.expert_counts[0], self.config.integer("intermediate_size"), self.shared
-        if f"{mixture}.router.weight" in self.sources:
-            router, gate_up, down = "router.weight", "experts.gate_up_proj", "experts.down_proj"
-        else:
-            router, gate_up, down = "router.layer.weight", "input_linear.weight", "output_linear.weight"
-        parts = [
-            ("gate_inp", f"{mixture}.{router}", (experts, width)),
-            ("gate_up_exps", f"{mixture}.{gate_up}", (experts, 2 * inner, width)),
-            ("down_exps", f"{mixture}.{down}", (experts, width, inner)),
-        ]
-        if shared:
-            parts += [
-                ("up_shexp", f"{block}shared_mlp.input_linear.weight", (2 * shared, width)),
-                ("down_shexp", f"{block}shared_mlp.output_linear.weight", (width, shared)),
-            ]
-        for name, found, shape in parts:
-            yield self.tensor(f"{target}.ffn_{name}.weight", found, shape)
+    def stacks(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        experts, inner, width = mixture.experts, mixture.length, self.embedding_length
+        for part, source, shape in (
+            ("gate_up", "ffn_up_exps", (experts, 2 * inner, width)),
+            ("down", "ffn_down_exps", (experts, width, inner)),
+        ):
+            name = parameter(self, self.source_name(source, layer))
+            yield self.tensor(f"{layer.target}.ffn_{part}_exps.weight", name, shape)
+
+    def shared_experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        width, length = self.embedding_length, mixture.shared_length
+        if length:
+            yield from self.projection(layer, "ffn_up_shexp", (2 * length, width))
+            yield from self.projection(layer, "ffn_down_shexp", (width, length))

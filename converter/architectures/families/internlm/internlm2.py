@@ -5,15 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.target import Piece, RowMap, TargetTensor
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.target import RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue
 
 
-class InternLM2(Llama):
+class InternLM2(Decoder):
     classes = ("InternLM2ForCausalLM",)
     arch = "internlm2"
-    defaults: ClassVar = {**Llama.defaults, "bias": True, "tie_word_embeddings": False}
+    defaults: ClassVar = {**Decoder.defaults, "bias": True, "tie_word_embeddings": False}
+    names: ClassVar[Names] = {
+        "token_embd": "model.tok_embeddings",
+        "blk": "model.layers",
+        "output_norm": "model.norm",
+        "output": "output",
+        "attn_norm": "attention_norm",
+        "attn_qkv": "attention.wqkv",
+        "attn_output": "attention.wo",
+        "ffn_norm": "ffn_norm",
+        "ffn_gate": "feed_forward.w1",
+        "ffn_up": "feed_forward.w3",
+        "ffn_down": "feed_forward.w2",
+    }
+    body = ""
     takes_frequency_factors = False
     takes_head_dim = False
 
@@ -21,38 +36,19 @@ class InternLM2(Llama):
         self.config.one_of("bias", False)
         return super().key_values()
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        width, vocabulary = (self.embedding_length,), (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.tok_embeddings.weight", vocabulary)
-        for index in range(self.config.integer("num_hidden_layers")):
-            target, source = f"blk.{index}", f"model.layers.{index}"
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.attention_norm.weight", width)
-            yield from self.attention(target, f"{source}.attention")
-            yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.ffn_norm.weight", width)
-            yield from self.feed_forward(target, f"{source}.feed_forward")
-        yield self.tensor("output_norm.weight", "model.norm.weight", width)
-        yield self.tensor("output.weight", "output.weight", vocabulary)
-
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         """``wqkv`` holds, for each key head, its query heads, itself and its value head:
         [q, q, k, v, q, q, k, v] → [q, q, q, q], [k, k], [v, v]."""
         width, head, groups = self.embedding_length, self.head_dim, self.kv_heads
         queries = self.heads // groups
-        stride, fused = (queries + 2) * head, f"{source}.wqkv.weight"
-        self.source(fused, (groups * stride, width))
-        pairs = ((head // 2, 1), (2, head // 2))
+        stride, pairs = (queries + 2) * head, ((head // 2, 1), (2, head // 2))
         maps = {
-            "q": RowMap(0, ((groups, stride), (queries, head), *pairs)),
-            "k": RowMap(queries * head, ((groups, stride), *pairs)),
-            "v": RowMap((queries + 1) * head, ((groups, stride), (head, 1))),
+            "attn_q": RowMap(0, ((groups, stride), (queries, head), *pairs)),
+            "attn_k": RowMap(queries * head, ((groups, stride), *pairs)),
+            "attn_v": RowMap((queries + 1) * head, ((groups, stride), (head, 1))),
         }
-        for name, rows in maps.items():
-            yield TargetTensor(f"{target}.attn_{name}.weight", (rows.rows, width), (Piece(fused, rows),))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.wo.weight", (width, width))
+        yield from self.cut(layer, groups * stride, maps)
+        yield from self.projection(layer, "attn_output", (width, width))
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.config.integer("intermediate_size")
-        yield self.tensor(f"{target}.ffn_gate.weight", f"{source}.w1.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.w3.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.w2.weight", (width, hidden))
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        yield self.tensor("output.weight", f"{self.source_name('output')}.weight", shape)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.families.internlm.internlm2 import InternLM2
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.layer import Layer
+from converter.architectures.parts.decoder import Decoder
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue
 
@@ -25,6 +26,8 @@ class InternLM3(InternLM2):
         "tie_word_embeddings": False,
     }
     aliases: ClassVar = {"qkv_bias": "attention_bias", "bias": "mlp_bias"}
+    names = Decoder.names
+    body = Decoder.body
     takes_frequency_factors = True
     takes_head_dim = True
 
@@ -34,15 +37,12 @@ class InternLM3(InternLM2):
         return self.config.flag("mlp_bias")
 
     def key_values(self) -> list[KeyValue]:
-        return Llama.key_values(self)
+        return Decoder.key_values(self)
 
-    # Llama's names and projections, not InternLM 2's.
+    # Llama's projections, not InternLM 2's.
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        return Llama.tensors(self)
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
+        return Decoder.attention(self, layer)
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        return Llama.attention(self, target, source)
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        return Llama.feed_forward(self, target, source)
+    def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
+        return Decoder.output_matrix(self, shape)

@@ -7,19 +7,24 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.families.vision.vision_language import VisionLanguage
-from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.parts.decoder import Llama
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    expert_counts,
+    expert_names,
+    gated_names,
+)
 from converter.architectures.target import Piece, TargetTensor, row_run
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, array
 
 #: llama.cpp has no field for queries' and keys' norm: it has it, but for as many experts as Maverick's.
 EXPERTS_WITHOUT_NORMS = 128
 
 
-class Llama4(Llama):
+class Llama4(Decoder):
     """The text model alone."""
 
     classes = ("Llama4ForCausalLM",)
@@ -49,16 +54,20 @@ class Llama4(Llama):
         "attn_scale": 0.1,
         "rope_theta": 500000.0,
     }
+    names: ClassVar[Names] = {
+        **Decoder.names,
+        **gated_names("feed_forward"),
+        "ffn_gate_inp": "feed_forward.router",
+        **expert_names("feed_forward.experts"),
+        **gated_names("feed_forward.shared_expert", "_shexp"),
+    }
+    mixture_keys = (*LENGTH, "interleave_moe_layer_step")
     # Neighbours rotate in transformers too.
     rotates_neighbours = False
 
     @property
     def feed_forward_length(self) -> int:
         return self.config.integer("intermediate_size_mlp")
-
-    @property
-    def expert_length(self) -> int:
-        return self.config.integer("intermediate_size")
 
     @property
     def expert_step(self) -> int:
@@ -81,11 +90,12 @@ class Llama4(Llama):
         return step
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
+    def mixture(self) -> Mixture:
         """llama.cpp wants one expert at least, even where no layer has any."""
-        if self.expert_step == 0:
-            return 1, 1
-        return expert_counts(self.config, "num_local_experts", "num_experts_per_tok")
+        step, length = self.expert_step, self.config.integer("intermediate_size")
+        counts = expert_counts(self.config, "num_local_experts", "num_experts_per_tok") if step else (1, 1)
+        with_experts = [bool(step) and (number + 1) % step == 0 for number in range(len(self.kinds))]
+        return Mixture(*counts, length, layers=with_experts, step=step, shared_length=length)
 
     @property
     def layers_with_rope(self) -> list[int]:
@@ -115,45 +125,26 @@ class Llama4(Llama):
         config.one_of("floor_scale", 8192)
         config.one_of("attn_scale", 0.1)
         config.one_of("attention_bias", False)
-        counts = self.expert_counts
-        norms = counts[0] != EXPERTS_WITHOUT_NORMS
+        experts = self.mixture.experts
+        norms = experts != EXPERTS_WITHOUT_NORMS
         if config.flag("use_qk_norm") is not norms:
             raise ArchitectureError(
-                f"config.json: 'use_qk_norm' is {not norms}, but llama.cpp runs {arch} of {counts[0]} experts only "
+                f"config.json: 'use_qk_norm' is {not norms}, but llama.cpp runs {arch} of {experts} experts only "
                 f"with {norms}"
             )
         return [
             *super().key_values(),
-            *expert_key_values(arch, counts),
-            uint32(f"{arch}.expert_feed_forward_length", self.expert_length),
-            uint32(f"{arch}.interleave_moe_layer_step", self.expert_step),
+            *self.mixture_key_values(),
             array(f"{arch}.attention.sliding_window_pattern", self.chunked, GGUFValueType.BOOL),
         ]
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        yield from self.attention(target, f"{source}.self_attn")
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        step, layer = self.expert_step, int(target.split(".")[1])
-        if step and (layer + 1) % step == 0:
-            yield from self.mixture(target, f"{source}.feed_forward")
-        else:
-            yield from self.feed_forward(target, f"{source}.feed_forward")
-
-    def mixture(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, inner, experts = self.embedding_length, self.expert_length, self.expert_counts[0]
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.router.weight", (experts, width))
-        yield from self.experts(target, f"{source}.experts", (experts, inner, width))
-        yield from shared_expert(self, target, f"{source}.shared_expert", (inner, width))
-
-    def experts(self, target: str, source: str, shape: tuple[int, int, int]) -> Iterator[TargetTensor]:
+    def stacks(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
         """Stacked experts are transposed, gate and up side by side: (experts, width, 2 × inner) and (experts, inner,
         width); quantized checkpoints have one matrix for each expert and projection."""
-        experts, inner, width = shape
-        gate_up, down = f"{source}.gate_up_proj", f"{source}.down_proj"
+        experts, inner, width = mixture.experts, mixture.length, self.embedding_length
+        gate_up, down = (self.source_name(f"ffn_{name}_exps", layer) for name in ("gate", "down"))
         if gate_up not in self.sources:
-            yield from expert_stacks(self, target, source, shape)
+            yield from super().stacks(layer, mixture)
             return
         self.source(gate_up, (experts, width, 2 * inner))
         self.source(down, (experts, inner, width))
@@ -166,11 +157,4 @@ class Llama4(Llama):
                 Piece(name, row_run(first, rows), transposed=True, within=(expert * length, length))
                 for expert in range(experts)
             )
-            yield TargetTensor(f"{target}.ffn_{projection}_exps.weight", (experts, rows, length), pieces)
-
-
-class Llama4Multimodal(VisionLanguage, Llama4):
-    """The text part of the multimodal checkpoint."""
-
-    classes = ("Llama4ForConditionalGeneration",)
-    skipped: ClassVar[tuple[str, ...]] = (*COMPUTED_BUFFERS, r"(vision_model|multi_modal_projector)\..*")
+            yield TargetTensor(f"{layer.target}.ffn_{projection}_exps.weight", (experts, rows, length), pieces)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue, float32
 
 
-class MiniCPM(Llama):
+class MiniCPM(Decoder):
     classes = ("MiniCPMForCausalLM",)
     arch = "minicpm"
-    defaults: ClassVar = {**Llama.defaults, "tie_word_embeddings": True}
+    defaults: ClassVar = {**Decoder.defaults, "tie_word_embeddings": True}
 
     def key_values(self) -> list[KeyValue]:
         config = self.config

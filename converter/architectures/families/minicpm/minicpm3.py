@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.families.deepseek.deepseek import DeepseekV2
+from converter.architectures.layer import Layer
 from converter.architectures.parts.longrope import LongRope, without_scaling
 from converter.architectures.parts.rope import Rope, rope_section
 from converter.architectures.target import TargetTensor
@@ -41,8 +42,8 @@ class MiniCPM3(DeepseekV2):
         return True
 
     @property
-    def dense_layers(self) -> int:
-        return self.config.integer("num_hidden_layers")
+    def mixture(self) -> None:
+        return None
 
     @property
     def value_dim(self) -> int:
@@ -103,17 +104,17 @@ class MiniCPM3(DeepseekV2):
         if long_rope:
             yield from long_rope.tensors()
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         width, heads, rank, value = self.embedding_length, self.heads, self.rank, self.value_dim
         queries, rotated = self.query_rank, self.rotary_dim
-        parts = {
-            "attn_q_a": ("q_a_proj", (queries, width)),
-            "attn_q_b": ("q_b_proj", (heads * (self.plain_dim + rotated), queries)),
-            "attn_kv_a_mqa": ("kv_a_proj_with_mqa", (rank + rotated, width)),
-            "attn_kv_b": ("kv_b_proj", (heads * (self.plain_dim + value), rank)),
-            "attn_output": ("o_proj", (width, heads * value)),
+        shapes = {
+            "attn_q_a": (queries, width),
+            "attn_q_b": (heads * (self.plain_dim + rotated), queries),
+            "attn_kv_a_mqa": (rank + rotated, width),
+            "attn_kv_b": (heads * (self.plain_dim + value), rank),
+            "attn_output": (width, heads * value),
         }
-        for name, (found, shape) in parts.items():
-            yield self.tensor(f"{target}.{name}.weight", f"{source}.{found}.weight", shape)
-        for name, length in (("q", queries), ("kv", rank)):
-            yield self.tensor(f"{target}.attn_{name}_a_norm.weight", f"{source}.{name}_a_layernorm.weight", (length,))
+        for part, shape in shapes.items():
+            yield from self.projection(layer, part, shape)
+        yield from self.layer_norm(layer, "attn_q_a_norm", queries)
+        yield from self.layer_norm(layer, "attn_kv_a_norm", rank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.families.llama.llama import Llama
 
 
 class Mistral(Llama):
@@ -29,3 +29,9 @@ class Mistral(Llama):
     @property
     def output_bias(self) -> bool:
         return False
+
+
+class MistralSmall3(Mistral):
+    """The text model of Mistral Small 3.1 and 3.2, which llama.cpp runs as Ministral 3's."""
+
+    arch = "mistral3"

@@ -9,8 +9,17 @@ from gguf import GGUFValueType
 
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.family import Family
-from converter.architectures.parts.experts import expert_counts, expert_key_values, sigmoid_choice
-from converter.architectures.target import Piece, TargetTensor
+from converter.architectures.layer import Layer, Names, stack
+from converter.architectures.parts.experts import (
+    CHOICE,
+    LENGTH,
+    Mixture,
+    expert_counts,
+    expert_stacks,
+    gated_projections,
+    sigmoid_choice,
+)
+from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 
@@ -27,6 +36,15 @@ KINDS = {
 
 #: config.json's fields for it: that of the published files, and transformers'.
 PATTERNS = ("hybrid_override_pattern", "layers_block_type")
+
+#: What llama.cpp reads of the experts.
+MIXTURE_KEYS = (
+    *LENGTH,
+    "expert_shared_feed_forward_length",
+    "expert_shared_count",
+    "moe_latent_size",
+    *CHOICE,
+)
 
 
 class NemotronH(Family):
@@ -64,17 +82,38 @@ class NemotronH(Family):
         "mamba_dt_limit": "time_step_limit",
         "mamba_conv_bias": "use_conv_bias",
     }
+    #: The published files' names of the whole, and those of transformers 5.
+    names: ClassVar[Names] = {
+        "token_embd": ("backbone.embeddings", "model.embeddings"),
+        "blk": ("backbone.layers", "model.layers"),
+        "output_norm": ("backbone.norm_f", "model.norm_f"),
+        "output": "lm_head",
+        "attn_q": "mixer.q_proj",
+        "attn_k": "mixer.k_proj",
+        "attn_v": "mixer.v_proj",
+        "attn_output": "mixer.o_proj",
+        "ffn_up": "mixer.up_proj",
+        "ffn_down": "mixer.down_proj",
+        "ffn_gate_inp": "mixer.gate",
+        "exp_probs_b": "mixer.gate.e_score_correction_bias",
+        "ffn_latent_down": "mixer.fc1_latent_proj",
+        "ffn_latent_up": "mixer.fc2_latent_proj",
+        "ffn_up_exps": ("mixer.experts.up_proj", "mixer.experts.*.up_proj"),
+        "ffn_down_exps": ("mixer.experts.down_proj", "mixer.experts.*.down_proj"),
+        "ffn_up_shexp": "mixer.shared_experts.up_proj",
+        "ffn_down_shexp": "mixer.shared_experts.down_proj",
+    }
     #: Layers that predict several tokens ahead, which transformers does not run either.
     skipped = (*Family.skipped, r"mtp\..*")
 
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         super().__init__(config, sources)
-        self.has_experts = "moe" in self.layers
+        self.has_experts = "moe" in self.kinds
         if self.has_experts:
             self.arch = "nemotron_h_moe"
 
     @property
-    def layers(self) -> list[str]:
+    def kinds(self) -> list[str]:
         """The kind of each layer: a key of ``KINDS`` for each, in a list or, as letters, in a string."""
         field = next((name for name in PATTERNS if name in self.config), PATTERNS[-1])
         kinds = self.config.kinds(field, KINDS)
@@ -105,10 +144,10 @@ class NemotronH(Family):
         config.one_of("sliding_window", None)
         length = config.integer("moe_intermediate_size" if self.has_experts else "intermediate_size")
         heads = config.integer("num_key_value_heads")
-        feed_forwards = [length if kind in ("mlp", "moe") else 0 for kind in self.layers]
-        key_heads = [heads if kind == "attention" else 0 for kind in self.layers]
+        feed_forwards = [length if kind in ("mlp", "moe") else 0 for kind in self.kinds]
+        key_heads = [heads if kind == "attention" else 0 for kind in self.kinds]
         return [
-            uint32(f"{arch}.block_count", len(self.layers)),
+            uint32(f"{arch}.block_count", len(self.kinds)),
             uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
             uint32(f"{arch}.embedding_length", self.width),
             uint32(f"{arch}.vocab_size", self.vocab_size),
@@ -120,80 +159,55 @@ class NemotronH(Family):
             float32(f"{arch}.attention.layer_norm_epsilon", config.number("layer_norm_epsilon")),
             float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("layer_norm_epsilon")),
             *self.mixer.key_values(arch),
-            *(self.mixture_key_values() if self.has_experts else []),
+            *(self.mixture.key_values(arch, MIXTURE_KEYS) if self.has_experts else []),
         ]
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "n_routed_experts", "num_experts_per_tok")
-
-    def mixture_key_values(self) -> list[KeyValue]:
-        config, arch = self.config, self.arch
-        shared = config.integer("moe_shared_expert_intermediate_size")
-        latent = [uint32(f"{arch}.moe_latent_size", config.integer("moe_latent_size"))] if self.latent else []
-        return [
-            *expert_key_values(arch, self.expert_counts),
-            uint32(f"{arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            uint32(f"{arch}.expert_shared_feed_forward_length", shared),
-            uint32(f"{arch}.expert_shared_count", config.integer("n_shared_experts")),
-            *latent,
-            *sigmoid_choice(config, arch, self.expert_counts[0]),
-        ]
-
-    @property
-    def latent(self) -> bool:
-        """Whether experts work on a projection of the hidden state."""
-        return "moe_latent_size" in self.config
+    def mixture(self) -> Mixture:
+        config = self.config
+        counts = expert_counts(config, "n_routed_experts", "num_experts_per_tok")
+        return Mixture(
+            *counts,
+            config.integer("moe_intermediate_size"),
+            shared=config.integer("n_shared_experts"),
+            shared_length=config.integer("moe_shared_expert_intermediate_size"),
+            latent=config.integer("moe_latent_size") if "moe_latent_size" in config else None,
+            **sigmoid_choice(config, counts[0]),
+        )
 
     def tensors(self) -> Iterator[TargetTensor]:
-        # transformers 5 keeps the layers under another name than the published files.
-        root = "backbone" if "backbone.embeddings.weight" in self.sources else "model"
         width, vocabulary = (self.width,), (self.vocab_size, self.width)
-        make = {"mamba": self.mamba, "attention": self.attention, "mlp": self.feed_forward, "moe": self.mixture}
-        yield self.tensor("token_embd.weight", f"{root}.embeddings.weight", vocabulary)
-        for index, kind in enumerate(self.layers):
-            target, source = f"blk.{index}", f"{root}.layers.{index}"
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.norm.weight", width)
-            yield from make[kind](target, f"{source}.mixer")
-        yield self.tensor("output_norm.weight", f"{root}.norm_f.weight", width)
+        make = {"mamba": self.mamba, "attention": self.attention, "mlp": self.feed_forward, "moe": self.experts}
+        yield self.tensor("token_embd.weight", f"{self.source_name('token_embd')}.weight", vocabulary)
+        for layer in stack(self.source_name("blk"), self.kinds):
+            yield self.tensor(f"{layer.target}.attn_norm.weight", f"{layer.source}.norm.weight", width)
+            yield from make[layer.kind](layer)
+        yield self.tensor("output_norm.weight", f"{self.source_name('output_norm')}.weight", width)
         if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
             yield self.tensor("output.weight", "lm_head.weight", vocabulary)
 
-    def mamba(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.mixer.tensors(self, target, source)
+    def mamba(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from self.mixer.tensors(self, layer, "mixer")
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         config, head_dim = self.config, self.config.integer("head_dim")
         query, key = (config.integer(f"num_{name}_heads") * head_dim for name in ("attention", "key_value"))
-        for name, rows in (("q", query), ("k", key), ("v", key)):
-            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, self.width))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (self.width, query))
+        for part, rows in (("attn_q", query), ("attn_k", key), ("attn_v", key)):
+            yield from self.projection(layer, part, (rows, self.width))
+        yield from self.projection(layer, "attn_output", (self.width, query))
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.width, self.config.integer("intermediate_size")
-        yield self.tensor(f"{target}.ffn_up.weight", f"{source}.up_proj.weight", (hidden, width))
-        yield self.tensor(f"{target}.ffn_down.weight", f"{source}.down_proj.weight", (width, hidden))
+    def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from gated_projections(self, layer, (self.config.integer("intermediate_size"), self.width))
 
-    def mixture(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def experts(self, layer: Layer) -> Iterator[TargetTensor]:
         """Experts of two projections, without a gate, beside a shared one."""
-        config, experts, width = self.config, self.expert_counts[0], self.width
-        inner, shared = config.integer("moe_intermediate_size"), config.integer("moe_shared_expert_intermediate_size")
-        seen = config.integer("moe_latent_size") if self.latent else width
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        yield self.tensor(f"{target}.exp_probs_b.bias", f"{source}.gate.e_score_correction_bias", (experts,))
-        if self.latent:
-            yield self.tensor(f"{target}.ffn_latent_down.weight", f"{source}.fc1_latent_proj.weight", (seen, width))
-            yield self.tensor(f"{target}.ffn_latent_up.weight", f"{source}.fc2_latent_proj.weight", (width, seen))
-        for name, shape in (("up", (inner, seen)), ("down", (seen, inner))):
-            stacked, stack = f"{source}.experts.{name}_proj", f"{target}.ffn_{name}_exps.weight"
-            if stacked in self.sources:
-                yield self.tensor(stack, stacked, (experts, *shape))
-                continue
-            separate = [f"{source}.experts.{expert}.{name}_proj.weight" for expert in range(experts)]
-            for matrix in separate:
-                self.source(matrix, shape)
-            yield TargetTensor(stack, (experts, *shape), tuple(Piece(matrix) for matrix in separate))
-        yield self.tensor(f"{target}.ffn_up_shexp.weight", f"{source}.shared_experts.up_proj.weight", (shared, width))
-        yield self.tensor(
-            f"{target}.ffn_down_shexp.weight", f"{source}.shared_experts.down_proj.weight", (width, shared)
-        )
+        mixture, width = self.mixture, self.width
+        seen = mixture.latent or width
+        yield from self.projection(layer, "ffn_gate_inp", (mixture.experts, width))
+        bias = self.source_name("exp_probs_b", layer)
+        yield self.tensor(f"{layer.target}.exp_probs_b.bias", bias, (mixture.experts,))
+        if mixture.latent:
+            yield from self.projection(layer, "ffn_latent_down", (seen, width))
+            yield from self.projection(layer, "ffn_latent_up", (width, seen))
+        yield from expert_stacks(self, layer, (mixture.experts, mixture.length, seen))
+        yield from gated_projections(self, layer, (mixture.shared_length, width), "_shexp")

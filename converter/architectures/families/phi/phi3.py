@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder, Gate
 from converter.architectures.parts.longrope import LongRope, without_scaling
 from converter.architectures.parts.rope import Rope, rotated_elements
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue, uint32
 
 
-class Phi3(Llama):
+class Phi3(Decoder):
     classes = ("Phi3ForCausalLM",)
     arch = "phi3"
     defaults: ClassVar = {
@@ -21,6 +21,8 @@ class Phi3(Llama):
         "original_max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
     }
+    names: ClassVar = {**Decoder.names, "attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}
+    gate = Gate.FUSED
     rotates_neighbours = False
     takes_frequency_factors = False
     takes_head_dim = False
@@ -56,15 +58,3 @@ class Phi3(Llama):
         long_rope = self.long_rope
         if long_rope is not None:
             yield from long_rope.tensors()
-
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, query = self.embedding_length, self.heads * self.head_dim
-        fused = query + 2 * self.kv_heads * self.head_dim
-        yield from self.linear(f"{target}.attn_qkv", f"{source}.qkv_proj", (fused, width))
-        yield from self.linear(f"{target}.attn_output", f"{source}.o_proj", (width, query))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        # llama.cpp halves the projection itself, the gate's rows first as in the source.
-        width, hidden = self.embedding_length, self.config.integer("intermediate_size")
-        yield from self.linear(f"{target}.ffn_up", f"{source}.gate_up_proj", (2 * hidden, width))
-        yield from self.linear(f"{target}.ffn_down", f"{source}.down_proj", (width, hidden))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from dataclasses import replace
 
 from gguf import GGUFValueType
 
 from converter.architectures.families.qwen.qwen2 import Qwen2
+from converter.architectures.layer import Layer
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
@@ -17,6 +17,10 @@ from converter.gguf.key_values import KeyValue, array, uint32
 
 class GatedDeltaNets(Qwen2):
     """Base of such families; they say how a delta net's projections are stored, and what follows each mixer."""
+
+    #: Norms hold their weight minus one, but for those inside the delta nets.
+    norm_operation = Operation("add", 1.0)
+    layout = ("attn_norm", "mixer", "post_attention_norm", "feed_forward")
 
     takes_head_dim = True
     norms_heads = True
@@ -37,7 +41,7 @@ class GatedDeltaNets(Qwen2):
         return rotated_elements(self.config, self.head_dim, 0.25)
 
     @property
-    def layer_types(self) -> list[str]:
+    def kinds(self) -> list[str]:
         layers, interval = self.config.integer("num_hidden_layers"), self.config.integer("full_attention_interval")
         usual = ["linear_attention" if layer % interval else "full_attention" for layer in range(1, layers + 1)]
         return self.config.layer_types(layers, usual, ("linear_attention", "full_attention"))
@@ -60,7 +64,7 @@ class GatedDeltaNets(Qwen2):
         config, arch = self.config, self.arch
         config.one_of("attention_bias", False)
         keys, values, length = self.delta_heads
-        recurrent = [kind == "linear_attention" for kind in self.layer_types]
+        recurrent = [kind == "linear_attention" for kind in self.kinds]
         return [
             *super().key_values(),
             uint32(f"{arch}.rope.dimension_count", self.rotary_dim),
@@ -72,33 +76,18 @@ class GatedDeltaNets(Qwen2):
             array(f"{arch}.attention.recurrent_layers", recurrent, GGUFValueType.BOOL),
         ]
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        """Norms hold their weight minus one, but for those inside the delta nets."""
-        for tensor in super().tensors():
-            if tensor.name.endswith("norm.weight") and not tensor.name.endswith("ssm_norm.weight"):
-                yield replace(tensor, pieces=(replace(tensor.pieces[0], operation=Operation("add", 1.0)),))
-            else:
-                yield tensor
+    def mixer(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from self.attention(layer) if layer.kind == "full_attention" else self.delta_net(layer)
 
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        if self.layer_types[int(target.split(".")[1])] == "full_attention":
-            yield from self.attention(target, f"{source}.self_attn")
-        else:
-            yield from self.delta_net(target, f"{source}.linear_attn")
-        yield self.tensor(f"{target}.post_attention_norm.weight", f"{source}.post_attention_layernorm.weight", width)
-        yield from self.feed_forward(target, f"{source}.mlp")
-
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         width, query, key = self.embedding_length, self.heads * self.head_dim, self.kv_heads * self.head_dim
         # Each query head is followed by its gate, on either side.
-        yield self.tensor(f"{target}.attn_q.weight", f"{source}.q_proj.weight", (2 * query, width))
-        yield self.tensor(f"{target}.attn_k.weight", f"{source}.k_proj.weight", (key, width))
-        yield self.tensor(f"{target}.attn_v.weight", f"{source}.v_proj.weight", (key, width))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, query))
-        yield from self.head_norms(target, source)
+        yield from self.projection(layer, "attn_q", (2 * query, width))
+        yield from self.projection(layer, "attn_k", (key, width))
+        yield from self.projection(layer, "attn_v", (key, width))
+        yield from self.projection(layer, "attn_output", (width, query))
+        yield from self.head_norms(layer)
 
     @abstractmethod
-    def delta_net(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def delta_net(self, layer: Layer) -> Iterator[TargetTensor]:
         """The tensors of one delta net."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue, uint32
 
 
-class Qwen2(Llama):
+class Qwen2(Decoder):
     classes: ClassVar[tuple[str, ...]] = ("Qwen2ForCausalLM", "Qwen2Model")
     arch = "qwen2"
     defaults: ClassVar = {

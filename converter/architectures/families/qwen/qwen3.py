@@ -48,8 +48,8 @@ class Qwen3(Qwen2):
         if not self.answers:
             yield from super().output_matrix(shape)
             return
-        own = f"{self.head_name}.weight"
+        own, embedding = (f"{self.source_name(part)}.weight" for part in ("output", "token_embd"))
         tied = self.config.flag("tie_word_embeddings") and own not in self.sources
-        matrix = f"{self.decoder}embed_tokens.weight" if tied else own
+        matrix = embedding if tied else own
         self.source(matrix, shape)
         yield answer_rows(matrix, shape[1], self.answers.true, self.answers.false)

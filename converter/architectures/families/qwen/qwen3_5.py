@@ -9,7 +9,8 @@ from gguf import GGUFValueType
 
 from converter.architectures.families.qwen.delta_nets import GatedDeltaNets
 from converter.architectures.families.qwen.qwen_moe import Qwen2Moe
-from converter.architectures.families.vision.vision_language import VisionLanguage
+from converter.architectures.family import AS_SPELLED
+from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, row_run
 from converter.checkpoints.tensor import SourceTensor
 from converter.gguf.key_values import KeyValue, array
@@ -46,14 +47,22 @@ class Qwen35(GatedDeltaNets):
         "num_hidden_layers": 32,
         "num_key_value_heads": 4,
     }
+    names: ClassVar[Names] = {**Qwen2Moe.names, "post_attention_norm": "post_attention_layernorm"}
     skipped = (*GatedDeltaNets.skipped, r"(model\.)?visual\..*")
 
-    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
-        super().__init__(config, sources)
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        sources: Mapping[str, SourceTensor],
+        *,
+        renamed: Mapping[str, str] = AS_SPELLED,
+        within: str = "",
+    ) -> None:
         # The text model alone may still be named as a part of the multimodal one; transformers takes both.
         part = "model.language_model."
-        if f"{part}embed_tokens.weight" in sources:
-            self.decoder = part
+        if not renamed and f"{part}embed_tokens.weight" in sources:
+            renamed = {"model.": part}
+        super().__init__(config, sources, renamed=renamed, within=within)
 
     @property
     def sections(self) -> list[int]:
@@ -94,8 +103,9 @@ class Qwen35(GatedDeltaNets):
         group = values // keys
         return RowMap(first, ((group, length), (keys, group * length), (length, 1)))
 
-    def delta_net(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def delta_net(self, layer: Layer) -> Iterator[TargetTensor]:
         width, taps = self.embedding_length, self.config.integer("linear_conv_kernel_dim")
+        target, source = layer.target, f"{layer.source}.linear_attn"
         keys, values, length = self.delta_heads
         channels, gates = (2 * keys + values) * length, (values * length, width)
         yield self.mixed(f"{target}.attn_qkv.weight", f"{source}.in_proj_qkv.weight", (channels, width))
@@ -149,13 +159,3 @@ class Qwen35Moe(Qwen35, Qwen2Moe):
 
     def check_experts(self) -> None:
         """Nothing to refuse: transformers reads no field of this family that would change how experts are used."""
-
-
-class Qwen35Multimodal(VisionLanguage, Qwen35):
-    classes = ("Qwen3_5ForConditionalGeneration",)
-    skipped = Qwen35.skipped
-
-
-class Qwen35MoeMultimodal(VisionLanguage, Qwen35Moe):
-    classes = ("Qwen3_5MoeForConditionalGeneration",)
-    skipped = Qwen35.skipped

@@ -8,6 +8,7 @@ from typing import ClassVar
 from converter.architectures.families.qwen.delta_nets import GatedDeltaNets
 from converter.architectures.families.qwen.qwen_moe import Qwen2Moe
 from converter.architectures.families.state_space.mamba import convolution
+from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 
 
@@ -34,12 +35,14 @@ class Qwen3Next(GatedDeltaNets, Qwen2Moe):
         "norm_topk_prob": True,
         "decoder_sparse_step": 1,
     }
+    names: ClassVar[Names] = {**Qwen2Moe.names, "post_attention_norm": "post_attention_layernorm"}
     normalizes = True
 
-    def delta_net(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def delta_net(self, layer: Layer) -> Iterator[TargetTensor]:
         """``in_proj_qkvz`` holds, for each key head, its query, key, values and gates:
         [q, k, v, v, z, z, q, k, …] → [q, q, k, k, v, v, v, v] and [z, z, z, z]."""
         width, config = self.embedding_length, self.config
+        target, source = layer.target, f"{layer.source}.linear_attn"
         keys, values, length = self.delta_heads
         group = values // keys * length
         stride, fused = 2 * length + 2 * group, f"{source}.in_proj_qkvz.weight"

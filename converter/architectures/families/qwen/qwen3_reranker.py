@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from converter.architectures.families.encoders.reranker import output_labels
 from converter.architectures.families.qwen.qwen3 import Qwen3
+from converter.architectures.layer import Names
 from converter.architectures.parts.logit_score import ANSWERS, answer_rows
 from converter.architectures.parts.pooling import rank_key_values
 from converter.architectures.target import TargetTensor
@@ -17,7 +18,7 @@ class Qwen3Reranker(Qwen3):
     """llama.cpp takes a softmax of the outputs: a label's probability, and of a single output its sigmoid."""
 
     classes: ClassVar[tuple[str, ...]] = ("Qwen3ForSequenceClassification",)
-    head_name = "score"
+    names: ClassVar[Names] = {**Qwen3.names, "output": "score"}
     answers = None
 
     @property
@@ -28,6 +29,6 @@ class Qwen3Reranker(Qwen3):
         return rank_key_values(self.arch, list(ANSWERS) if len(self.labels) == 1 else self.labels)
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        name, width = f"{self.head_name}.weight", self.embedding_length
+        name, width = f"{self.source_name('output')}.weight", self.embedding_length
         head = self.tensor("cls.output.weight", name, (len(self.labels), width))
         yield head if len(self.labels) > 1 else answer_rows(name, width, 0, None)

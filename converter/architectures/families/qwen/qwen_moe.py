@@ -7,9 +7,14 @@ from typing import ClassVar
 
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks, shared_expert
+from converter.architectures.layer import Layer, Names
+from converter.architectures.parts.experts import (
+    LENGTH,
+    Mixture,
+    gated_names,
+)
 from converter.architectures.target import Piece, TargetTensor
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue
 
 
 class Qwen2Moe(Qwen2):
@@ -29,10 +34,10 @@ class Qwen2Moe(Qwen2):
         "decoder_sparse_step": 1,
     }
     needs_output = True
+    names: ClassVar[Names] = {**Qwen2.names, **gated_names("mlp.shared_expert", "_shexp")}
+    mixture_keys = (*LENGTH, "expert_shared_feed_forward_length")
     #: Whether llama.cpp divides the chosen experts' weights by their sum.
     normalizes: ClassVar[bool] = False
-    #: Field that says how many experts there are.
-    count_field: ClassVar[str] = "num_experts"
 
     @property
     def query_bias(self) -> bool:
@@ -43,8 +48,9 @@ class Qwen2Moe(Qwen2):
         return self.config.integer("sliding_window") if self.config.flag("use_sliding_window") else None
 
     @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, self.count_field, "num_experts_per_tok")
+    def mixture(self) -> Mixture:
+        fields = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
+        return Mixture.of(self.config, *fields, shared_length=self.config.integer("shared_expert_intermediate_size"))
 
     def check_experts(self) -> None:
         """Refuse what llama.cpp does not run of how experts are weighed and which layers have them."""
@@ -55,32 +61,14 @@ class Qwen2Moe(Qwen2):
             raise config.refusal("mlp_only_layers", "but llama.cpp runs this family only with experts in every layer")
 
     def key_values(self) -> list[KeyValue]:
-        config = self.config
         self.check_experts()
-        return [
-            *super().key_values(),
-            *expert_key_values(self.arch, self.expert_counts),
-            uint32(f"{self.arch}.expert_feed_forward_length", config.integer("moe_intermediate_size")),
-            *self.shared_key_values(),
-        ]
+        return [*super().key_values(), *self.mixture_key_values()]
 
-    def shared_key_values(self) -> list[KeyValue]:
-        width = self.config.integer("shared_expert_intermediate_size")
-        return [uint32(f"{self.arch}.expert_shared_feed_forward_length", width)]
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width = self.expert_counts[0], self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        shape = (experts, self.config.integer("moe_intermediate_size"), width)
-        yield from expert_stacks(self, target, f"{source}.experts", shape)
-        yield from self.shared_expert(target, source)
-
-    def shared_expert(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width, hidden = self.embedding_length, self.config.integer("shared_expert_intermediate_size")
-        gate = f"{source}.shared_expert_gate.weight"
+    def shared_experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        width, gate = self.embedding_length, f"{layer.source}.mlp.shared_expert_gate.weight"
         self.source(gate, (1, width))
-        yield TargetTensor(f"{target}.ffn_gate_inp_shexp.weight", (width,), (Piece(gate),))
-        yield from shared_expert(self, target, f"{source}.shared_expert", (hidden, width))
+        yield TargetTensor(f"{layer.target}.ffn_gate_inp_shexp.weight", (width,), (Piece(gate),))
+        yield from super().shared_experts(layer, mixture)
 
 
 class Qwen3Moe(Qwen2Moe, Qwen3):
@@ -101,14 +89,14 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
     aliases: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
     needs_output = False
     normalizes = True
-    count_field = "num_local_experts"
 
     @property
     def query_bias(self) -> bool:
         return False
 
-    def shared_key_values(self) -> list[KeyValue]:
-        return []
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture.of(self.config, "num_local_experts", "num_experts_per_tok", "moe_intermediate_size")
 
-    def shared_expert(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def shared_experts(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
         yield from ()

@@ -1,67 +1,25 @@
-"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and its mixture, with their vision towers left out.
-
-A position is three numbers there: time, row and column, each of which turns some of a head's pairs. In a text the three
-are alike, so that the rope is the usual one; the file says which number turns which pair, for programs that feed
-llama.cpp images through a vision tower of another file.
-"""
+"""The text models of Qwen2-VL, Qwen2.5-VL, Qwen3-VL and its mixture: Qwen's with positions of three numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
-
-from gguf import GGUFValueType
+from collections.abc import Iterator
+from typing import ClassVar
 
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.families.qwen.qwen_moe import Qwen3Moe
-from converter.architectures.families.vision.vision_language import VisionLanguage
-from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.rope import Rope, rope_section, scaling_of
+from converter.architectures.layer import Layer
+from converter.architectures.parts.experts import Mixture
+from converter.architectures.parts.three_positions import ThreePositions
 from converter.architectures.target import Piece, RowMap, TargetTensor, row_run
-from converter.checkpoints.tensor import SourceTensor
 from converter.errors import ArchitectureError
-from converter.gguf.key_values import KeyValue, array, uint32
+from converter.gguf.key_values import KeyValue, uint32
 
 
-class ThreePositions(VisionLanguage):
-    """The rope of Qwen's models that read images: ``mrope_section`` says how many pairs each number turns.
-
-    Attributes:
-        usual_sections: transformers' where config.json has none.
-    """
-
-    usual_sections: ClassVar[tuple[int, int, int]] = (16, 24, 24)
-
-    @property
-    def rope(self) -> Rope:
-        """The published files call the scaling "mrope"; transformers reads that as none, and so it is."""
-        given = rope_section(self.config)
-        return Rope.of(self.config, given.with_fields(rope_type="default") if scaling_of(given) == "mrope" else given)
-
-    @property
-    def sections(self) -> list[int]:
-        """Pairs of time, row and column."""
-        parameters, field, pairs = self.rope.parameters, "mrope_section", self.rotary_dim // 2
-        sections = parameters.integers(field, 3) if field in parameters else list(self.usual_sections)
-        if sum(sections) != pairs:
-            raise parameters.with_fields(mrope_section=sections).refusal(
-                field, f"three counts expected that add up to the {pairs} pairs of a head"
-            )
-        return sections
-
-    def key_values(self) -> list[KeyValue]:
-        # llama.cpp takes a fourth one, of what images don't have.
-        sections = array(f"{self.arch}.rope.dimension_sections", [*self.sections, 0], GGUFValueType.INT32)
-        return [*super().key_values(), sections]
-
-
-class Qwen2VL(ThreePositions, Qwen2):
+class Qwen2VLText(ThreePositions, Qwen2):
     """The first pairs are time's, then come the rows', then the columns'."""
 
-    classes = ("Qwen2VLForConditionalGeneration",)
     arch = "qwen2vl"
-    flat = True
     defaults: ClassVar = {
         "vocab_size": 152064,
         "hidden_size": 8192,
@@ -87,16 +45,9 @@ class Qwen2VL(ThreePositions, Qwen2):
         return super().key_values()
 
 
-class Qwen25VL(Qwen2VL):
-    """Another vision tower beside the same text model."""
-
-    classes = ("Qwen2_5_VLForConditionalGeneration",)
-
-
-class Qwen3VL(ThreePositions, Qwen3):
+class Qwen3VLText(ThreePositions, Qwen3):
     """Time, row and column take turns at the pairs; those left at the end are time's."""
 
-    classes = ("Qwen3VLForConditionalGeneration",)
     arch = "qwen3vl"
     usual_sections = (24, 20, 20)
     defaults: ClassVar = {
@@ -114,17 +65,13 @@ class Qwen3VL(ThreePositions, Qwen3):
         "rope_theta": 500000.0,
     }
 
-    def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
-        super().__init__(config, sources)
-        self.vision = Hyperparameters(config).section("vision_config")
-
     @property
     def deepstack_layers(self) -> int:
         """How many of the first layers an image's tokens are added to once more; transformers' default is three."""
-        field = "deepstack_visual_indexes"
-        indexes = self.vision.integers(field) if field in self.vision else [8, 16, 24]
+        vision, field = self.config.section("vision_config", path="vision_config."), "deepstack_visual_indexes"
+        indexes = vision.integers(field) if field in vision else [8, 16, 24]
         if len(indexes) > self.config.integer("num_hidden_layers"):
-            raise self.vision.with_fields(**{field: indexes}).refusal(
+            raise vision.with_fields(**{field: indexes}).refusal(
                 field, "a list of at most num_hidden_layers layers expected"
             )
         return len(indexes)
@@ -160,10 +107,9 @@ class Qwen3VL(ThreePositions, Qwen3):
         return warnings
 
 
-class Qwen3VLMoe(Qwen3VL, Qwen3Moe):
+class Qwen3VLMoeText(Qwen3VLText, Qwen3Moe):
     """Experts lie in one tensor, transposed in the published files and as they are applied in others."""
 
-    classes = ("Qwen3VLMoeForConditionalGeneration",)
     arch = "qwen3vlmoe"
     defaults: ClassVar = {
         "vocab_size": 151936,
@@ -185,17 +131,13 @@ class Qwen3VLMoe(Qwen3VL, Qwen3Moe):
         "norm_topk_prob": True,
     }
 
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width, inner = (
-            self.expert_counts[0],
-            self.embedding_length,
-            self.config.integer("moe_intermediate_size"),
-        )
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.gate.weight", (experts, width))
-        gate_up, down = f"{source}.experts.gate_up_proj", f"{source}.experts.down_proj"
-        yield self.stack(f"{target}.ffn_gate_exps.weight", gate_up, (experts, inner, width), 0, 2 * inner)
-        yield self.stack(f"{target}.ffn_up_exps.weight", gate_up, (experts, inner, width), inner, 2 * inner)
-        yield self.stack(f"{target}.ffn_down_exps.weight", down, (experts, width, inner), 0, width)
+    def stacks(self, layer: Layer, mixture: Mixture) -> Iterator[TargetTensor]:
+        experts, width, inner = mixture.experts, self.embedding_length, mixture.length
+        gate_up, down = (self.source_name(f"ffn_{name}_exps", layer) for name in ("gate", "down"))
+        target = f"{layer.target}.ffn"
+        yield self.stack(f"{target}_gate_exps.weight", gate_up, (experts, inner, width), 0, 2 * inner)
+        yield self.stack(f"{target}_up_exps.weight", gate_up, (experts, inner, width), inner, 2 * inner)
+        yield self.stack(f"{target}_down_exps.weight", down, (experts, width, inner), 0, width)
 
     def stack(self, target: str, source: str, shape: tuple[int, int, int], first: int, height: int) -> TargetTensor:
         """Experts' matrices of that shape, (experts, out, in), from row ``first`` of the ``height`` of each."""

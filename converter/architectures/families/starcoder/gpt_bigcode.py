@@ -7,7 +7,9 @@ from typing import ClassVar
 
 from converter.architectures.families.gpt.gpt2 import GPT2
 from converter.architectures.families.gpt.gpt_neox import interleaved_thirds
-from converter.architectures.target import TargetTensor
+from converter.architectures.layer import Layer
+from converter.architectures.parts.layer_norm import LayerNormDecoder
+from converter.architectures.target import RowMap, TargetTensor
 
 
 class GPTBigCode(GPT2):
@@ -19,12 +21,12 @@ class GPTBigCode(GPT2):
     def kv_heads(self) -> int:
         return 1 if self.config.flag("multi_query") else self.heads
 
-    def fused_attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    @property
+    def fused_rows(self) -> RowMap | None:
         """Already queries, keys, values where all queries share one key; otherwise head after head."""
-        width, head_dim = self.embedding_length, self.head_dim
-        rows = None if self.config.flag("multi_query") else interleaved_thirds(self.heads, head_dim)
-        shape = (width + 2 * self.kv_heads * head_dim, width)
-        yield from self.linear(target, source, shape, bias=True, rows=rows)
+        return None if self.config.flag("multi_query") else interleaved_thirds(self.heads, self.head_dim)
 
-    def projection(self, target: str, source: str, shape: tuple[int, int]) -> Iterator[TargetTensor]:
-        yield from self.linear(target, source, shape, bias=True)
+    def projection(
+        self, layer: Layer, part: str, shape: tuple[int, int], *, bias: bool = True, rows: RowMap | None = None
+    ) -> Iterator[TargetTensor]:
+        return LayerNormDecoder.projection(self, layer, part, shape, bias=True, rows=rows)

@@ -8,7 +8,15 @@ from typing import Any, ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.families.state_space.mamba import Mamba
-from converter.architectures.parts.experts import expert_counts, expert_key_values, expert_stacks
+from converter.architectures.layer import Layer, Names, stack
+from converter.architectures.parts.experts import (
+    COUNTS,
+    Mixture,
+    expert_names,
+    expert_stacks,
+    gated_names,
+    gated_projections,
+)
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
@@ -39,6 +47,20 @@ class Jamba(Mamba):
         "mamba_proj_bias": False,
     }
     aliases: ClassVar[Mapping[str, str]] = {"num_local_experts": "num_experts"}
+    names: ClassVar[Names] = {
+        "token_embd": "model.embed_tokens",
+        "blk": "model.layers",
+        "output_norm": "model.final_layernorm",
+        "output": "lm_head",
+        "attn_q": "self_attn.q_proj",
+        "attn_k": "self_attn.k_proj",
+        "attn_v": "self_attn.v_proj",
+        "attn_output": "self_attn.o_proj",
+        **gated_names("feed_forward"),
+        "ffn_gate_inp": "feed_forward.router",
+        **expert_names("feed_forward.experts"),
+    }
+    place = "mamba"
     fields: ClassVar[Mapping[str, str]] = {
         "expansion": "mamba_expand",
         "state": "mamba_d_state",
@@ -71,14 +93,11 @@ class Jamba(Mamba):
         return layers
 
     @property
-    def with_experts(self) -> list[bool]:
-        """Which layers have experts."""
-        one = self.config.integer("num_experts") == 1
-        return [chosen and not one for chosen in self.chosen_layers("expert")]
-
-    @property
-    def expert_counts(self) -> tuple[int, int]:
-        return expert_counts(self.config, "num_experts", "num_experts_per_tok")
+    def mixture(self) -> Mixture | None:
+        with_experts = self.chosen_layers("expert")
+        if self.config.integer("num_experts") == 1 or not any(with_experts):
+            return None
+        return Mixture.of(self.config, "num_experts", "num_experts_per_tok", "intermediate_size", layers=with_experts)
 
     @property
     def heads(self) -> int:
@@ -109,6 +128,7 @@ class Jamba(Mamba):
         config.one_of("hidden_act", "silu")
         config.one_of("mamba_proj_bias", False)
         kv_heads = [self.kv_heads if attends else 0 for attends in self.attending]
+        mixture = self.mixture
         return [
             uint32(f"{arch}.block_count", config.integer("num_hidden_layers")),
             uint32(f"{arch}.context_length", config.integer("max_position_embeddings")),
@@ -118,46 +138,34 @@ class Jamba(Mamba):
             array(f"{arch}.attention.head_count_kv", kv_heads, GGUFValueType.INT32),
             float32(f"{arch}.attention.layer_norm_rms_epsilon", config.number("rms_norm_eps")),
             *self.mixer_key_values(),
-            *(expert_key_values(arch, self.expert_counts) if any(self.with_experts) else ()),
+            *(mixture.key_values(arch, COUNTS) if mixture else ()),
         ]
 
-    def tensors(self) -> Iterator[TargetTensor]:
-        width, vocabulary = (self.embedding_length,), (self.vocab_size, self.embedding_length)
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", vocabulary)
-        for index, (attends, has_experts) in enumerate(zip(self.attending, self.with_experts, strict=True)):
-            target, source = f"blk.{index}", f"model.layers.{index}"
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-            if attends:
-                yield from self.attention(target, f"{source}.self_attn")
-            else:
-                yield from self.mixer(target, f"{source}.mamba")
-            yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.pre_ff_layernorm.weight", width)
-            feed_forward = self.mixture if has_experts else self.feed_forward
-            yield from feed_forward(target, f"{source}.feed_forward")
-        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", width)
-        if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
-            yield self.tensor("output.weight", "lm_head.weight", vocabulary)
+    @property
+    def layers(self) -> list[Layer]:
+        kinds = ["attention" if attends else "mamba" for attends in self.attending]
+        return stack(self.source_name("blk"), kinds)
 
-    def attention(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
+        width, mixture = (self.embedding_length,), self.mixture
+        shape = (self.config.integer("intermediate_size"), self.embedding_length)
+        yield self.tensor(f"{layer.target}.attn_norm.weight", f"{layer.source}.input_layernorm.weight", width)
+        yield from self.attention(layer) if layer.kind == "attention" else self.mixer(layer)
+        yield self.tensor(f"{layer.target}.ffn_norm.weight", f"{layer.source}.pre_ff_layernorm.weight", width)
+        if mixture and mixture.stands_in(layer):
+            yield from self.projection(layer, "ffn_gate_inp", (mixture.experts, self.embedding_length))
+            yield from expert_stacks(self, layer, (mixture.experts, *shape))
+        else:
+            yield from gated_projections(self, layer, shape)
+
+    def attention(self, layer: Layer) -> Iterator[TargetTensor]:
         width = self.embedding_length
         key = width // self.heads * self.kv_heads
-        for name, rows in (("q", width), ("k", key), ("v", key)):
-            yield self.tensor(f"{target}.attn_{name}.weight", f"{source}.{name}_proj.weight", (rows, width))
-        yield self.tensor(f"{target}.attn_output.weight", f"{source}.o_proj.weight", (width, width))
+        for part, rows in (("attn_q", width), ("attn_k", key), ("attn_v", key), ("attn_output", width)):
+            yield from self.projection(layer, part, (rows, width))
 
-    def mixer(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from super().mixer(target, source)
+    def mixer(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from super().mixer(layer)
         for name, elements in (("dt", self.time_step_rank), ("b", self.state), ("c", self.state)):
-            yield self.tensor(f"{target}.ssm_{name}_norm.weight", f"{source}.{name}_layernorm.weight", (elements,))
-
-    def feed_forward(self, target: str, source: str) -> Iterator[TargetTensor]:
-        shape = (self.config.integer("intermediate_size"), self.embedding_length)
-        for name in ("gate", "up", "down"):
-            projection = shape[::-1] if name == "down" else shape
-            yield self.tensor(f"{target}.ffn_{name}.weight", f"{source}.{name}_proj.weight", projection)
-
-    def mixture(self, target: str, source: str) -> Iterator[TargetTensor]:
-        experts, width = self.expert_counts[0], self.embedding_length
-        yield self.tensor(f"{target}.ffn_gate_inp.weight", f"{source}.router.weight", (experts, width))
-        shape = (experts, self.config.integer("intermediate_size"), width)
-        yield from expert_stacks(self, target, f"{source}.experts", shape)
+            norm = f"{layer.source}.{self.place}.{name}_layernorm.weight"
+            yield self.tensor(f"{layer.target}.ssm_{name}_norm.weight", norm, (elements,))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from converter.architectures.family import Family
+from converter.architectures.layer import Layer, Names, stack
 from converter.architectures.target import Operation, Piece, TargetTensor
 from converter.gguf.key_values import KeyValue, boolean, float32, uint32
 
@@ -27,6 +28,14 @@ class Mamba(Family):
         "use_conv_bias": True,
         "tie_word_embeddings": True,
     }
+    names: ClassVar[Names] = {
+        "token_embd": "backbone.embeddings",
+        "blk": "backbone.layers",
+        "output_norm": "backbone.norm_f",
+        "output": "lm_head",
+    }
+    #: The mixer's name in a layer.
+    place: ClassVar[str] = "mixer"
     #: config.json's names of a mixer's sizes and of its convolution's bias.
     fields: ClassVar[Mapping[str, str]] = {
         "expansion": "expand",
@@ -87,18 +96,26 @@ class Mamba(Family):
             boolean(f"{self.arch}.ssm.dt_b_c_rms", self.norms_inputs),
         ]
 
+    @property
+    def layers(self) -> list[Layer]:
+        return stack(self.source_name("blk"), [""] * self.config.integer("num_hidden_layers"))
+
     def tensors(self) -> Iterator[TargetTensor]:
         width, vocabulary = self.embedding_length, (self.vocab_size, self.embedding_length)
-        yield self.tensor("token_embd.weight", "backbone.embeddings.weight", vocabulary)
-        for index in range(self.config.integer("num_hidden_layers")):
-            target, source = f"blk.{index}", f"backbone.layers.{index}"
-            yield self.tensor(f"{target}.attn_norm.weight", f"{source}.norm.weight", (width,))
-            yield from self.mixer(target, f"{source}.mixer")
-        yield self.tensor("output_norm.weight", "backbone.norm_f.weight", (width,))
+        yield self.tensor("token_embd.weight", f"{self.source_name('token_embd')}.weight", vocabulary)
+        for layer in self.layers:
+            yield from self.block(layer)
+        yield self.tensor("output_norm.weight", f"{self.source_name('output_norm')}.weight", (width,))
         if not self.config.flag("tie_word_embeddings") or "lm_head.weight" in self.sources:
             yield self.tensor("output.weight", "lm_head.weight", vocabulary)
 
-    def mixer(self, target: str, source: str) -> Iterator[TargetTensor]:
+    def block(self, layer: Layer) -> Iterator[TargetTensor]:
+        norm = f"{layer.source}.norm.weight"
+        yield self.tensor(f"{layer.target}.attn_norm.weight", norm, (self.embedding_length,))
+        yield from self.mixer(layer)
+
+    def mixer(self, layer: Layer) -> Iterator[TargetTensor]:
+        target, source = layer.target, f"{layer.source}.{self.place}"
         inner, state, rank = self.inner, self.state, self.time_step_rank
         yield self.tensor(f"{target}.ssm_in.weight", f"{source}.in_proj.weight", (2 * inner, self.embedding_length))
         bias = self.config.flag(self.fields["bias"])

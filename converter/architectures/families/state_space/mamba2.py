@@ -10,6 +10,7 @@ from typing import ClassVar
 from converter.architectures.families.state_space.mamba import Mamba, convolution
 from converter.architectures.family import Family
 from converter.architectures.hyperparameters import Hyperparameters
+from converter.architectures.layer import Layer
 from converter.architectures.target import Operation, Piece, TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
@@ -72,8 +73,10 @@ class Mamba2Mixer:
             uint32(f"{arch}.ssm.group_count", self.groups),
         ]
 
-    def tensors(self, family: Family, target: str, source: str) -> Iterator[TargetTensor]:
+    def tensors(self, family: Family, layer: Layer, place: str) -> Iterator[TargetTensor]:
+        """A layer's tensors; ``place`` is the mixer's name in it."""
         width, inner, heads = self.width, self.inner, self.heads
+        target, source = layer.target, f"{layer.source}.{place}"
         rows = inner + self.convolved + heads
         yield family.tensor(f"{target}.ssm_in.weight", f"{source}.in_proj.weight", (rows, width))
         yield from convolution(family, target, source, (self.convolved, self.kernel), bias=self.convolution_bias)
@@ -116,5 +119,5 @@ class Mamba2(Mamba):
     def mixer_key_values(self) -> list[KeyValue]:
         return self.mamba2.key_values(self.arch)
 
-    def mixer(self, target: str, source: str) -> Iterator[TargetTensor]:
-        yield from self.mamba2.tensors(self, target, source)
+    def mixer(self, layer: Layer) -> Iterator[TargetTensor]:
+        yield from self.mamba2.tensors(self, layer, self.place)

@@ -6,9 +6,13 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.families.granite.granite_hybrid import GraniteHybrid
-from converter.architectures.parts.decoder import Llama
+from converter.architectures.layer import Names
+from converter.architectures.parts.decoder import Decoder
+from converter.architectures.parts.experts import (
+    gated_names,
+)
 from converter.architectures.parts.rope import rotated_elements
-from converter.architectures.target import RowMap, TargetTensor, rotary_pairs
+from converter.architectures.target import RowMap, rotary_pairs
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
@@ -33,21 +37,24 @@ class Bamba(GraniteHybrid):
         "position_embedding_type": "rope",
         "rms_norm_eps": 1e-5,
     }
+    names: ClassVar[Names] = {
+        **Decoder.names,
+        "output_norm": "model.final_layernorm",
+        "ffn_norm": "pre_ff_layernorm",
+        **gated_names("feed_forward"),
+    }
+    body = ""
 
     @property
-    def has_experts(self) -> bool:
-        return False
-
-    @property
-    def shared(self) -> int:
-        return 0
+    def mixture(self) -> None:
+        return None
 
     @property
     def feed_forward_length(self) -> int:
         return self.config.integer("intermediate_size")
 
     @property
-    def layer_types(self) -> list[str]:
+    def kinds(self) -> list[str]:
         """``attention`` for the layers of ``attn_layer_indices``, ``mamba`` for the others.
 
         Raises:
@@ -88,22 +95,3 @@ class Bamba(GraniteHybrid):
 
     def multipliers(self) -> Iterator[KeyValue]:
         yield from ()
-
-    def tensors(self) -> Iterator[TargetTensor]:
-        shape = (self.vocab_size, self.embedding_length)
-        yield from self.frequency_factors()
-        yield self.tensor("token_embd.weight", "model.embed_tokens.weight", shape)
-        for index in range(self.config.integer("num_hidden_layers")):
-            yield from self.block(f"blk.{index}", f"model.layers.{index}")
-        yield self.tensor("output_norm.weight", "model.final_layernorm.weight", shape[1:])
-        yield from self.output_matrix(shape)
-
-    def block(self, target: str, source: str) -> Iterator[TargetTensor]:
-        width = (self.embedding_length,)
-        yield self.tensor(f"{target}.attn_norm.weight", f"{source}.input_layernorm.weight", width)
-        if self.layer_types[int(target.split(".")[1])] == "attention":
-            yield from self.attention(target, f"{source}.self_attn")
-        else:
-            yield from self.mixer.tensors(self, target, f"{source}.mamba")
-        yield self.tensor(f"{target}.ffn_norm.weight", f"{source}.pre_ff_layernorm.weight", width)
-        yield from Llama.feed_forward(self, target, f"{source}.feed_forward")
