@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import (
@@ -20,6 +21,7 @@ from converter.gguf.key_values import KeyValue
 class HunyuanDense(Decoder):
     classes = ("HunYuanDenseV1ForCausalLM",)
     arch = "hunyuan-dense"
+    in_transformers: ClassVar = {"hunyuan_v1_dense": LINEAR_BY_NAME}
     defaults: ClassVar = {**Decoder.defaults, "rms_norm_eps": 1e-5}
     names: ClassVar = {
         **Decoder.names,

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
@@ -32,6 +33,7 @@ USUAL_ROPE = {
 class GptOss(Decoder):
     classes = ("GptOssForCausalLM",)
     arch = "gpt-oss"
+    in_transformers: ClassVar = {"gpt_oss": InTransformers(linear_by_name=True, transposed_experts=True)}
     defaults: ClassVar = {
         "attention_bias": True,
         "head_dim": 64,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Names
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import (
@@ -27,6 +28,7 @@ MULTIPLIERS = {
 class Granite(Decoder):
     classes = ("GraniteForCausalLM",)
     arch = "granite"
+    in_transformers: ClassVar = {"granite": LINEAR_BY_NAME}
     defaults: ClassVar = {**Decoder.defaults, **dict.fromkeys(MULTIPLIERS, 1.0)}
 
     def key_values(self) -> list[KeyValue]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.layer import Layer, Names
@@ -23,6 +24,7 @@ class Qwen2Moe(Qwen2):
 
     classes = ("Qwen2MoeForCausalLM",)
     arch = "qwen2moe"
+    in_transformers: ClassVar = {"qwen2_moe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **Qwen2.defaults,
         "num_key_value_heads": 16,
@@ -80,6 +82,7 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
 
     classes = ("Qwen3MoeForCausalLM",)
     arch = "qwen3moe"
+    in_transformers: ClassVar = {"qwen3_moe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **{name: value for name, value in Qwen2.defaults.items() if name != "max_window_layers"},
         "num_key_value_heads": 4,
