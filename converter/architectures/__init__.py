@@ -9,14 +9,7 @@ import importlib
 import pkgutil
 
 from converter.architectures import families
-from converter.architectures.family import (
-    FAMILIES,
-    Family,
-    check_all_used,
-    find_family,
-    in_transformers,
-    model_types,
-)
+from converter.architectures.family import FAMILIES, Family, check_all_used, find_family, in_transformers, model_types
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 
 for _module in pkgutil.walk_packages(families.__path__, f"{families.__name__}."):

@@ -7,12 +7,7 @@ from typing import ClassVar
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_counts,
-    gated_names,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts, gated_names
 from converter.architectures.parts.rope import Rope
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue

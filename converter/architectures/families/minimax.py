@@ -8,12 +8,7 @@ from typing import ClassVar
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    SIGMOID,
-    Mixture,
-    expert_names,
-)
+from converter.architectures.parts.experts import LENGTH, SIGMOID, Mixture, expert_names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue

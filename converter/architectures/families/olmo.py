@@ -11,9 +11,7 @@ from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    Mixture,
-)
+from converter.architectures.parts.experts import Mixture
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError

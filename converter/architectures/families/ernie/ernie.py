@@ -8,11 +8,7 @@ from typing import ClassVar
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_counts,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue

@@ -11,10 +11,7 @@ from converter.architectures.facts import InTransformers
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue, array, uint32

@@ -9,10 +9,7 @@ from typing import ClassVar
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    COUNTS,
-    Mixture,
-)
+from converter.architectures.parts.experts import COUNTS, Mixture
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
 

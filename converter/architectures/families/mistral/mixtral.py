@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.mistral.mistral import Mistral
-from converter.architectures.parts.experts import (
-    Mixture,
-    expert_names,
-)
+from converter.architectures.parts.experts import Mixture, expert_names
 from converter.gguf.key_values import KeyValue
 
 

@@ -9,11 +9,7 @@ from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.layer import Layer, Names
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    gated_names,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, gated_names
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
