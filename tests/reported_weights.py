@@ -61,3 +61,35 @@ def assert_holds(directory: Path, expected: Mapping[str, torch.Tensor]) -> Check
         for name, value in expected.items():
             np.testing.assert_array_equal(values(checkpoint, name).numpy(), value.numpy(), err_msg=name)
     return checkpoint
+
+
+def projections(state: State, change: Callable[[str, torch.Tensor], State]) -> State:
+    """The weights with the projections' changed: from a module's name and its weight."""
+    changed: State = {}
+    for name, tensor in state.items():
+        changed.update(change(name.removesuffix(".weight"), tensor) if "proj" in name else {name: tensor})
+    return changed
+
+
+def packed_down(codes: torch.Tensor, bits: int = 4) -> torch.Tensor:
+    """Codes as GPTQ packs them, down the columns, from the lowest bits on."""
+    each = 32 // bits
+    words = (codes.long().reshape(-1, each, codes.shape[1]) << (bits * torch.arange(each))[None, :, None]).sum(1)
+    return torch.where(words >= 2**31, words - 2**32, words).to(torch.int32)
+
+
+def gptq(
+    module: str, weight: torch.Tensor, *, stored: int = 7, zero: int = 8, size: int = 32
+) -> tuple[State, torch.Tensor]:
+    """A weight in GPTQ's tensors, symmetric, and what it is then."""
+    groups = weight.T.reshape(-1, size, len(weight))
+    scale = (groups.abs().amax(1, keepdim=True) / 7).half().float()
+    codes = (groups / scale + zero).round().clamp(0, 15)
+    tensors = {
+        "qweight": packed_down(codes.reshape(-1, len(weight))),
+        "qzeros": packed_down(torch.full_like(scale[:, 0], stored).T.contiguous()).T,
+        "scales": scale[:, 0].half(),
+        "g_idx": (torch.arange(weight.shape[1]) // size).int(),
+    }
+    found = ((codes - zero) * scale).reshape(weight.shape[1], -1).T
+    return {f"{module}.{name}": tensor for name, tensor in tensors.items()}, found
