@@ -82,8 +82,8 @@ def write_model(
     import torch
     import transformers
 
-    torch.manual_seed(sum(map(ord, variation)))
     chosen = VARIATIONS[variation]
+    torch.manual_seed(sum(map(ord, variation)) + 1000 * chosen.seed)
     config = getattr(transformers, chosen.config)(**{**DEFAULTS, **chosen.arguments, **overrides})
     model_class = getattr(transformers, chosen.model)
     model = model_class.from_config(config) if chosen.model.startswith("Auto") else model_class(config)

@@ -91,27 +91,35 @@ def writing() -> list[Path]:
     return list(Path("out").glob("*.part*"))
 
 
+def finished() -> list[Path]:
+    return list(Path("out").glob("*.gguf"))
+
+
 def test_killed_at_random_moments_and_resumed(start: Callable[..., subprocess.Popen[str]]) -> None:
-    began = time.monotonic()
     whole = start()
     messages = whole.communicate()[1]
     assert whole.returncode == 0, messages
-    duration = time.monotonic() - began
-    expected = {path.name: path.read_bytes() for path in Path("out").glob("*.gguf")}
+    expected = {path.name: path.read_bytes() for path in finished()}
     assert len(expected) == 6
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in expected.items()}
     for path in Path("out").iterdir():
         path.unlink()
     moments, interrupted, earlier = random.Random(5), 0, 0
-    for _ in range(4):
+    for number in range(4):
         process = start("--resume")
-        time.sleep(moments.uniform(0.2, 0.9) * duration)
+        until(lambda: process.poll() is not None or writing())  # noqa: B023
+        if number % 2:  # one more file has its name
+            there = len(finished())
+            until(lambda: process.poll() is not None or len(finished()) > there)  # noqa: B023
+        time.sleep(moments.uniform(0, 0.05))
+        children = children_of(process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))  # noqa: B023
         interrupted += bool(writing())
-        for path in Path("out").glob("*.gguf"):
+        for path in finished():
             assert path.read_bytes() == expected[path.name], "a wrong file under a final name"
-        done = {path.name: path.stat().st_mtime_ns for path in Path("out").glob("*.gguf")}
+        done = {path.name: path.stat().st_mtime_ns for path in finished()}
         known = catalogue() if Path("out/catalogue.sqlite").exists() else {}
         assert set(done) <= set(known), "a file with its final name that the catalogue does not know"
         process = start("--resume", "--log-json")
@@ -120,7 +128,7 @@ def test_killed_at_random_moments_and_resumed(start: Callable[..., subprocess.Po
         events = [json.loads(line) for line in messages.splitlines()]
         assert {event["job"] for event in events if event["event"] == "kept"} == set(done)
         assert {event["job"] for event in events if event["event"] == "finished"} == set(expected) - set(done)
-        assert {path.name: path.read_bytes() for path in Path("out").glob("*.gguf")} == expected
+        assert {path.name: path.read_bytes() for path in finished()} == expected
         assert not writing()
         after = catalogue()
         assert {name: record[-1] for name, record in after.items()} == digests

@@ -19,8 +19,8 @@ from converter.adapters.export import export_adapter
 from converter.catalogue import Catalogue
 from converter.errors import OutputError
 from converter.gguf.merge import merge
-from converter.imatrix import collect
 from converter.outputs import check_output
+from converter.pipeline import collect
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -62,9 +62,14 @@ def special(tmp_path: Path) -> Iterator[dict[str, tuple[Path, str]]]:
         }
 
 
+def identities(folder: Path) -> dict[str, tuple[int, int]]:
+    """Which things lie in a directory, and of which kind each is."""
+    return {path.name: (path.lstat().st_ino, path.lstat().st_mode) for path in folder.iterdir()}
+
+
 @pytest.mark.parametrize("writer", WRITERS)
 def test_no_writer_replaces_what_is_no_file(writer: str, special: dict[str, tuple[Path, str]], tmp_path: Path) -> None:
-    before = {path: path.lstat() for path in tmp_path.iterdir()}
+    before = identities(tmp_path)
     for path, kind in special.values():
         with pytest.raises(OutputError) as refused:
             WRITERS[writer](path)
@@ -73,7 +78,7 @@ def test_no_writer_replaces_what_is_no_file(writer: str, special: dict[str, tupl
             f"{name}: is {kind}, but an output is written at many places and read back, which only a regular file can "
             "take; name one"
         )
-    assert {path: path.lstat() for path in tmp_path.iterdir()} == before
+    assert identities(tmp_path) == before
 
 
 @pytest.mark.parametrize(

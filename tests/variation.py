@@ -21,6 +21,7 @@ class Variation:
         model: transformers' model class, or auto class.
         adjust: last changes to the model before it is saved.
         rewrite: changes to the saved directory, e.g. to the layout of an older release.
+        seed: other random weights, for a model that would have to choose between near equals.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Variation:
     model: str = "AutoModelForCausalLM"
     adjust: Callable[[Any], None] | None = None
     rewrite: Callable[[Path], None] | None = None
+    seed: int = 0
 
 
 def _modules() -> list[ModuleType]:

@@ -23,6 +23,7 @@ from converter.adapters.base_tensors import EMBEDDINGS, Names, Stacked, stacked_
 from converter.adapters.files import Adapter, open_adapter
 from converter.adapters.refusals import absent, check_rank, mismatch, pair
 from converter.adapters.steps import WINDOW, Added, Dora, Factor, LowRank, Matrix, MergedTensor, NewRows, Step, whole
+from converter.architectures import in_transformers
 from converter.checkpoints import Checkpoint, SourceTensor
 from converter.checkpoints.directory import adapter_beside
 from converter.errors import CheckpointError
@@ -30,10 +31,8 @@ from converter.sources.source_file import SourceFile, quoted
 
 #: Right matrices kept in memory, those used last.
 KEPT = 8
-#: Models whose projections are Conv1D modules, with weights of shape (in, out).
-CONV1D_MODELS = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
-#: Models whose stacked experts are of shape (experts, in, out).
-TRANSPOSED_EXPERTS = ("gpt_oss",)
+#: Models without a family here whose projections are Conv1D modules, with weights of shape (in, out).
+CONV1D_MODELS = ("openai-gpt", "imagegpt", "decision_transformer")
 OUTPUT, OUTPUTS = "lm_head.weight", ("lm_head", "embed_out")
 #: Ends of the names of classes that compute logits.
 WITH_OUTPUT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -104,7 +103,7 @@ class Merging:
         self.changes: dict[str, Change] = {}
         self.kept: Callable[[Factor], Matrix] = lru_cache(KEPT)(Factor.whole)
         self.embedding = self._tied_embedding()
-        self.aside = checkpoint.config.get("model_type") in TRANSPOSED_EXPERTS
+        self.aside = in_transformers(checkpoint.config.get("model_type")).transposed_experts
 
     def add(self, adapter: Adapter) -> None:
         """Add an adapter's changes; see :func:`adapt`."""
@@ -249,7 +248,8 @@ class Merging:
 
     def _is_conv1d(self, adapter: Adapter) -> bool:
         """Whether square weights of a projection lie as (in, out), which their shape cannot tell."""
-        return adapter.config.conv1d or self.checkpoint.config.get("model_type") in CONV1D_MODELS
+        kind = self.checkpoint.config.get("model_type")
+        return adapter.config.conv1d or in_transformers(kind).transposed or kind in CONV1D_MODELS
 
     def _stacks(self, adapter: Adapter, container: str) -> list[Stacked]:
         """The stacked parameters of a module that has no weight of its own."""

@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from converter.architectures.auto_classes import classes_of
 from converter.architectures.family import COMPUTED_OTHERWISE, FAMILIES, Family
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.model_types import classes_of
 from converter.errors import ArchitectureError
 from converter.sources.source_file import quoted
 

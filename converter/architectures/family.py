@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
@@ -42,6 +43,7 @@ class Family(ABC):
         skipped: regular expressions of source tensors that are left out on purpose.
         predicts_ahead: layers beyond the model's last are left out: they predict several tokens ahead, and
             transformers does not run them either.
+        in_transformers: what transformers' code does with its weights, by ``model_type``, where that is not the usual.
         directory: where the checkpoint lies, for what stands beside its weights; None where there is nothing.
     """
 
@@ -53,6 +55,7 @@ class Family(ABC):
     body: ClassVar[str] = ""
     skipped: ClassVar[tuple[str, ...]] = COMPUTED_BUFFERS
     predicts_ahead: ClassVar[bool] = False
+    in_transformers: ClassVar[Mapping[str, InTransformers]] = {}
     directory: Path | None = None
 
     def __init__(
@@ -211,6 +214,16 @@ FAMILIES: dict[str, type[Family]] = {}
 
 #: Why llama.cpp computes something else than the model, for class names that it loads all the same; filled likewise.
 COMPUTED_OTHERWISE: dict[str, str] = {}
+
+
+def model_types() -> dict[str, InTransformers]:
+    """What families tell of transformers' code, by ``model_type``."""
+    return {kind: facts for family in FAMILIES.values() for kind, facts in family.in_transformers.items()}
+
+
+def in_transformers(model_type: object) -> InTransformers:
+    """What transformers' code of a ``model_type`` does with weights; the usual where no family tells otherwise."""
+    return model_types().get(str(model_type), InTransformers())
 
 
 def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:

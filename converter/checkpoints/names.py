@@ -44,6 +44,9 @@ MULTIMODAL_EMBEDDINGS = (
 )  # fmt: skip
 """The same in multimodal models."""
 
+NAMED_AS_PARTS = ("qwen3_5_text", "qwen3_5_moe_text")
+"""``model_type`` of text models whose releases have a multimodal model's names."""
+
 OUTPUTS = ("lm_head.", "embed_out.", "output.")
 """Beginnings of the names of output matrices, which a wrapper of the rest may leave alone."""
 
@@ -205,7 +208,7 @@ def _without_prefix(tensors: Tensors, config: Mapping[str, Any], *, multimodal: 
         for wrapper in WRAPPERS:
             if tensors and all(name.startswith(f"{wrapper}.") for name in tensors):
                 shortened(f"{wrapper}.")
-    if not multimodal:
+    if not multimodal and config.get("model_type") not in NAMED_AS_PARTS:
         # The text part of a multimodal model (language_model, text_model, …), whose class says model.
         part = _wrapper(tensors, ("embed_tokens",))
         if (

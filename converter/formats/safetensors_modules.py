@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.architectures import in_transformers
 from converter.errors import ArchitectureError
 from converter.runtime import IsolatedFailure, run_isolated
 
@@ -26,17 +27,6 @@ _IN_BLOCK = re.compile(r"\D*\.\d+\.(?!.*norm).*\.weight$")
 
 #: In the code that gives a module's missing weights their first values: a weight of another module within it.
 _INITIALIZED = re.compile(r"\bmodule\.\w+\.weight\b")
-
-#: Kinds of models (``model_type``) in which the weights of a block that are named ``X.weight`` belong to linear modules
-#: named X, unless that is a norm or selects experts; those of single experts are merged.
-BY_NAME = frozenset(
-    {
-        "apertus", "arcee", "cohere", "cohere2", "deepseek_v2", "deepseek_v3", "ernie4_5", "ernie4_5_moe", "exaone4",
-        "gemma", "gemma2", "gemma3_text", "glm", "glm4", "glm4_moe", "gpt_oss", "granite", "hunyuan_v1_dense", "llama",
-        "ministral3", "minimax_m2", "mistral", "mixtral", "nemotron", "olmo", "olmo2", "olmo3", "olmoe", "phi", "phi3",
-        "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "seed_oss", "smollm3", "stablelm", "starcoder2",
-    }
-)  # fmt: skip
 
 #: Auto classes to try for a configuration that names no class of transformers.
 _AUTO = ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModel")
@@ -78,7 +68,7 @@ def linear_modules(
     Raises:
         ArchitectureError: transformers does not know the model.
     """
-    if config.get("model_type") in BY_NAME and "auto_map" not in config:
+    if in_transformers(config.get("model_type")).linear_by_name and "auto_map" not in config:
         return by_name((config.get("architectures") or [config["model_type"]])[0], weights)
     try:
         found = run_isolated(
@@ -103,7 +93,7 @@ def linear_modules(
 
 
 def by_name(model: str, weights: Iterable[str]) -> LinearModules:
-    """The same by the names of the tensors, of a kind in ``BY_NAME``."""
+    """The same by the names of the tensors, of a kind whose names tell (``InTransformers.linear_by_name``)."""
     within = {name: name.removesuffix(".weight") for name in weights if _IN_BLOCK.match(name)}
     experts = {name: module for name, module in within.items() if ".experts." in name}
     plain = {name: module for name, module in within.items() if _PLAIN.search(module)}

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.architectures import in_transformers
 from converter.errors import RecipeError
 from converter.formats.safetensors_modules import LinearModules
 from converter.formats.safetensors_scheme import Scheme
@@ -191,21 +192,12 @@ def quantization_config(encoding: IntxEncoding, plain: Sequence[str]) -> dict[st
     }
 
 
-#: Which linear modules, by kind of model (``model_type``), torchao's tensors cannot stand in for: transformers' code
-#: multiplies by their weights itself, transposed or from the left.
-OWN_PRODUCTS = {
-    "falcon": re.compile(r"."),
-    "falcon_mamba": re.compile(r"\.dt_proj$"),
-    "jamba": re.compile(r"\.dt_proj$"),
-    "mamba": re.compile(r"\.dt_proj$"),
-}
-
-
 def fitting(modules: LinearModules, model_type: str) -> LinearModules:
     """The linear modules of a model, those that torchao's tensors cannot stand in for among the others."""
-    if (pattern := OWN_PRODUCTS.get(model_type)) is None:
+    own_products = in_transformers(model_type).own_products
+    if not own_products:
         return modules
-    blocks = {name: module for name, module in modules.blocks.items() if not pattern.search(module)}
+    blocks = {name: module for name, module in modules.blocks.items() if not re.search(own_products, module)}
     others = {*modules.others, *modules.blocks.values()} - set(blocks.values())
     return replace(modules, blocks=blocks, others=tuple(sorted(others)))
 

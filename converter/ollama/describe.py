@@ -19,6 +19,7 @@ from converter.ollama.go_template import go_template
 from converter.ollama.recognition import recognise
 from converter.ollama.syntax import Modelfile, Value
 from converter.sources.source_file import SourceFile, quoted, read_json_object
+from converter.vocabs.first_token import begins_texts
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,13 +32,6 @@ _USUAL_CONTEXT = 4096
 _SPECIAL = ("bos", "eos", "unknown", "padding", "separator")
 _NAMES = {"unknown": "unk", "padding": "pad", "separator": "sep"}
 _MARKS = (TokenType.CONTROL, TokenType.USER_DEFINED)
-
-#: Models whose tokenizer puts the first token before every text unless the file says otherwise: llama.cpp's defaults.
-_ADDING_MODELS = ("llama", "bert")
-_ADDING_PRES = (
-    "llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2", "jina-v5-nano", "tekken",
-    "chameleon", "gemma4",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -122,8 +116,7 @@ def _adds_bos(header: GgufHeader) -> bool:
     given = header.value("tokenizer.ggml.add_bos_token")
     if isinstance(given, bool):
         return given
-    model, pre = header.value("tokenizer.ggml.model"), header.value("tokenizer.ggml.pre")
-    return model in _ADDING_MODELS or (model == "gpt2" and pre in _ADDING_PRES)
+    return begins_texts(header.value("tokenizer.ggml.model"), header.value("tokenizer.ggml.pre"))
 
 
 def _token(header: GgufHeader, number: Any) -> str | None:

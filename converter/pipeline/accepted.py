@@ -11,7 +11,7 @@ from converter.destinations import Destination, destination
 from converter.errors import UsageError
 from converter.formats import find_format, find_method
 from converter.formats.layout import Format
-from converter.outputs import check_output
+from converter.outputs import check_output, special_file
 from converter.request import Request
 from converter.sources.address import HubAddress, Url, address_of
 from converter.sources.selection import stem
@@ -125,7 +125,8 @@ def place(request: Request, goes_to: Destination, container: Format, default: st
             f"{path}: the name says {promised} but the format is {container.name}; rename it or set --format"
         )
     suffixed = re.fullmatch(r"\.[A-Za-z]\w*", path.suffix)  # the .5-7B of Qwen2.5-7B is none
-    if not (suffixed or container.directory or path.exists()) and goes_to.url is None:
+    there = path.exists() or special_file(path)
+    if not (suffixed or container.directory or there) and goes_to.url is None:
         return path.with_name(f"{path.name}{container.suffix}")
     return path
 

@@ -16,6 +16,7 @@ from converter.recipes.methods import Method
 from converter.recipes.overrides import Overrides
 
 if TYPE_CHECKING:
+    from converter.architectures.facts import InQuantizer
     from converter.architectures.target import TargetTensor
 
 
@@ -60,9 +61,18 @@ class ModelFacts:
         return self.heads // self.kv_heads if self.kv_heads else 0
 
     @property
+    def in_quantizer(self) -> InQuantizer:
+        """What llama.cpp's quantizer makes of the architecture by its name."""
+        from converter.architectures.facts import in_quantizer
+
+        return in_quantizer(self.arch)
+
+    @property
     def seventy_billion(self) -> bool:
-        blocks, grouped = rules.SEVENTY_BILLION.get(self.arch, (0, False))
-        return blocks > 0 and self.blocks == blocks and (not grouped or self.heads != self.kv_heads)
+        facts = self.in_quantizer
+        return (
+            facts.large > 0 and self.blocks == facts.large and (not facts.large_shares or self.heads != self.kv_heads)
+        )
 
 
 def choose_types(
@@ -157,7 +167,7 @@ class _Chooser:
         if self.overrides.output_type:
             return self.overrides.output_type
         divides = tensor.row_length % QUANT_TYPES[self.method.type].block_size == 0
-        if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.arch in rules.FALCON or not divides:
+        if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.in_quantizer.falcon or not divides:
             return "q8_0"
         listed = rules.RULES.get(self.method.name, {}).get("output")
         return listed[0][0] if listed else "q6_k"
@@ -173,7 +183,7 @@ class _Chooser:
             layers=self.values if kind == "attn_v" else self.facts.blocks,
             sharing=self.facts.sharing,
             experts=self.facts.experts,
-            falcon=self.facts.arch in rules.FALCON,
+            falcon=self.facts.in_quantizer.falcon,
             importance=self.importance,
         )
 

@@ -268,15 +268,3 @@ NARROWER = {
 #: Types that are useless without an importance matrix, and a method that makes one more so.
 NEED_IMPORTANCE = frozenset({"iq3_xxs", "iq2_xxs", "iq2_xs", "iq2_s", "iq1_m", "iq1_s"})
 NEED_IMPORTANCE_IN = {"q2_k_s": frozenset({"q2_k"})}
-
-#: Architectures of Falcon's kind, whose output matrix takes q8_0 and whose feed-forward output bears fewer bits.
-FALCON = frozenset({"falcon"})
-#: Number of blocks that makes a 70B model, whose attention values take 5 bits at least; and whether its heads must
-#: share key-value heads.
-SEVENTY_BILLION = {
-    "llama": (80, True),
-    "qwen2": (80, False),
-    "olmo": (80, False),
-    "deci": (80, False),
-    "jais2": (68, False),
-}

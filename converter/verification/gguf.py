@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ def verify(
     adapters: Sequence[Path] = (),
     results: SourceResults | None = None,
     proof: TokenizerProof | None = None,
+    changed: Collection[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished file. llama.cpp and transformers run in child processes; nothing is renamed or deleted.
@@ -61,6 +62,7 @@ def verify(
         results: what the source computed already, for other outputs of it; by default it is run anew.
         proof: of the vocabulary before it was written; the file is held against the same answers of the source. None:
             the source is asked anew.
+        changed: keys under ``tokenizer.`` that the user decided otherwise than the source.
         progress: called with what comes next.
 
     Returns:
@@ -89,8 +91,9 @@ def verify(
             if tokenizer is None:
                 tokenized, probes = "keeps its source's vocabulary", 0
             elif proof is None:
-                tokenized, probes = check_tokens(path, tokenizer, pre)
+                tokenized, probes = check_tokens(path, tokenizer, pre, changed)
             else:
+                check_rest(path, proof, changed)
                 tokenized, probes = told(proof.difference_of(loaded["ids"]), proof.probes, pre)
             result = replace(result, probes=probes)
         except VerificationError as error:
@@ -150,8 +153,20 @@ def runs_by_default(path: Path, folder: str, threads: int) -> tuple[str, ...]:
     return ()
 
 
-def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int]:
-    """Let the file and the source tokenize the same strings.
+def check_rest(path: Path, proof: TokenizerProof, changed: Collection[str]) -> None:
+    """What a file says of its tokenizer beside what tokenizing shows: chat templates, special tokens.
+
+    Raises:
+        VerificationError: a key is missing or differs from the source.
+    """
+    try:
+        proof.check_written(path, changed)
+    except VocabularyError as error:
+        raise VerificationError(str(error).removeprefix(f"{path}: ")) from error
+
+
+def check_tokens(path: Path, tokenizer: Path, pre: str | None, changed: Collection[str] = ()) -> tuple[str, int]:
+    """Let the file and the source tokenize the same strings, and compare what else the file says of its tokenizer.
 
     Returns:
         The finding in words, and the number of strings whose ids agreed.
@@ -160,7 +175,7 @@ def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int
         VerificationError: the ids differ and nobody insisted on that.
         VocabularyError: the source's tokenizer cannot be read.
     """
-    proof = ask("run_output_llama_cpp:prove", path=str(path), tokenizer=str(tokenizer))
+    proof = ask("run_output_llama_cpp:prove", path=str(path), tokenizer=str(tokenizer), changed=list(changed))
     if "unreadable" in proof:
         raise VocabularyError(proof["unreadable"])
     return told(proof["difference"], proof["probes"], pre)

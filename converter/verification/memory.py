@@ -167,7 +167,8 @@ def check_memory(source: Path, *, vocab_size: int | None = None, batch_size: int
             config, stored = checkpoint.config, checkpoint.nbytes
     except ConversionError:
         return
-    found = config.get("vocab_size")
+    text = config.get("text_config")
+    found = config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, dict) else None)
     words = vocab_size or (found if isinstance(found, int) else 0)
     weights, largest = sizes.total(), max(sizes.values(), default=0)
     needed = memory_of_full_verification(weights, largest=largest, vocab_size=words, batch_size=batch_size)

@@ -5,7 +5,6 @@ The directory is loaded as anybody would, in the type that its configuration nam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from converter.verification.compare import compare as compare_results
 from converter.verification.environment import environment_of, require
 from converter.verification.isolation import ENVIRONMENT, FAILURE, answering
 from converter.verification.run_source import REFERENCES, write_results
-from converter.verification.source_model import auto_class, one_line
+from converter.verification.source_model import auto_class, check_loaded, one_line
 from converter.verification.windows import WINDOW
 
 PROMPT = "The function"
@@ -50,7 +49,7 @@ def try_out(path: str, threads: int, trust_remote_code: bool) -> dict[str, Any]:
     try:
         config = transformers.AutoConfig.from_pretrained(path, **options)
         kind = kind_of(config)
-        found = auto_class(config, REFERENCES[kind].classes)
+        found = auto_class(config, REFERENCES[kind].classes, named=kind == "encoder")
         model, info = found.from_pretrained(path, dtype="auto", output_loading_info=True, **options)
         tokenizer = None
         if any(Path(path).glob("tokenizer*")):
@@ -59,7 +58,7 @@ def try_out(path: str, threads: int, trust_remote_code: bool) -> dict[str, Any]:
         if (failure := environment_of(error)) is not None:
             raise failure from error
         raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
-    check_loaded(info, REFERENCES[kind].unread)
+    check_loaded(model, info, REFERENCES[kind].unread)
     ids = torch.tensor([tokenizer(PROMPT)["input_ids"] if tokenizer else BARE_PROMPT])
     with torch.inference_mode():
         rows, new = embedded(model, ids) if kind == "encoder" else generated(model.eval(), ids)
@@ -82,23 +81,6 @@ def kind_of(config: Any) -> str:
     return "causal" if any(name.endswith(_CAUSAL) for name in config.architectures or ()) else "encoder"
 
 
-def check_loaded(info: Mapping[str, Any], unread: tuple[str, ...]) -> None:
-    """Refuse a model of which weights are missing or of another shape.
-
-    Args:
-        info: what ``from_pretrained`` tells with ``output_loading_info``.
-        unread: beginnings of the names of weights that may be missing.
-
-    Raises:
-        VerificationError: which.
-    """
-    if missing := sorted(name for name in info["missing_keys"] if not name.startswith(unread)):
-        raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
-    if mismatched := sorted(info["mismatched_keys"]):
-        name, found, expected = mismatched[0]
-        raise VerificationError(f"transformers expects {name} of shape {tuple(expected)}, it has {tuple(found)}")
-
-
 def generated(model: Any, ids: Any) -> tuple[Any, list[int]]:
     """Continue a prompt greedily: logits (tokens, vocabulary), and the tokens."""
     import torch
@@ -117,7 +99,7 @@ def generated(model: Any, ids: Any) -> tuple[Any, list[int]]:
 
 def embedded(model: Any, ids: Any) -> tuple[Any, list[int]]:
     """Embeddings of a prompt's tokens (tokens, width); nothing is generated."""
-    return model.eval()(ids).last_hidden_state[0], []
+    return model.eval().base_model(ids).last_hidden_state[0], []
 
 
 @answering

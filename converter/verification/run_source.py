@@ -52,7 +52,7 @@ def answers(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 ENCODER = Reference(
     ("AutoModelForTextEncoding", "AutoModel"),
-    lambda model, ids: model(ids).last_hidden_state,
+    lambda model, ids: model.base_model(ids).last_hidden_state,
     "makes embeddings of {} elements",
     longest=EMBEDDED,
     ends=True,

@@ -74,7 +74,7 @@ def load_source(
     require("transformers")
     options = {"unread": unread, "trust_remote_code": trust_remote_code}
     try:
-        found = SourceModel(_read_by_transformers(source, classes, **options), "")
+        found = SourceModel(_read_by_transformers(source, classes, **options, named=stock and bool(unread)), "")
     except (VerificationError, EnvironmentFailure) as refusal:
         if stock:
             raise
@@ -116,6 +116,7 @@ def _made(
     *,
     unread: tuple[str, ...],
     trust_remote_code: bool,
+    named: bool = False,
 ) -> Any:
     """A model with every weight in its place.
 
@@ -126,13 +127,14 @@ def _made(
         tensors: the weights, where transformers is not to read the directory's.
         unread: as in :func:`load_source`.
         trust_remote_code: as in :func:`load_source`.
+        named: as in :func:`auto_class`.
     """
     import torch
 
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code, "local_files_only": True}
     try:
         config = configuration(directory, settings, **options)
-        found, weights = auto_class(config, classes), {}
+        found, weights = auto_class(config, classes, named=named), {}
         place: str | None = directory
         if tensors is not None:
             with torch.device("meta"):  # nothing but the class, which from_config chooses as from_pretrained does
@@ -152,10 +154,35 @@ def _made(
         if (failure := environment_of(error)) is not None:
             raise failure from error
         raise VerificationError(f"transformers cannot load it: {one_line(error)}") from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(unread))
-    if missing:
-        raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
+    check_loaded(model, info, unread)
+    for parameter in model.parameters():
+        # What a quantization left alone stays as it was stored, whatever type was asked for.
+        if type(parameter) is torch.nn.Parameter and parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
     return model
+
+
+def check_loaded(model: Any, info: Mapping[str, Any], unread: tuple[str, ...]) -> None:
+    """Refuse a model of which weights are missing or of another shape.
+
+    Args:
+        model: of any class.
+        info: what ``from_pretrained`` tells with ``output_loading_info``.
+        unread: beginnings of the names of weights that may be missing. Where there are any, the model behind a head is
+            all that counts.
+
+    Raises:
+        VerificationError: which.
+    """
+    missing = sorted(info["missing_keys"])
+    if unread and model.base_model is not model:
+        prefix = f"{model.base_model_prefix}."
+        missing = [name.removeprefix(prefix) for name in missing if name.startswith(prefix)]
+    if missing := [name for name in missing if not (unread and name.startswith(unread))]:
+        raise VerificationError(f"transformers finds no weights for {', '.join(missing[:3])}")
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, expected = mismatched[0]
+        raise VerificationError(f"transformers expects {name} of shape {tuple(expected)}, it has {tuple(found)}")
 
 
 def configuration(directory: str, settings: Mapping[str, Any] | None, **options: Any) -> Any:
@@ -180,10 +207,19 @@ def configuration(directory: str, settings: Mapping[str, Any] | None, **options:
     return config
 
 
-def auto_class(config: Any, names: Sequence[str]) -> Any:
-    """The first of transformers' auto classes that knows a configuration; the last one otherwise."""
+def auto_class(config: Any, names: Sequence[str], *, named: bool = False) -> Any:
+    """The first of transformers' auto classes that knows a configuration; the last one otherwise.
+
+    Args:
+        config: transformers' configuration.
+        names: of the auto classes.
+        named: the class that the configuration itself names counts before them, where transformers has it. Which
+            modules a quantization leaves alone is said in that class's names.
+    """
     import transformers
 
+    if named and config.architectures and hasattr(transformers, config.architectures[0]):
+        return getattr(transformers, config.architectures[0])
     *preferred, last = (getattr(transformers, name) for name in names)
     return next((found for found in preferred if type(config) in found._model_mapping), last)
 

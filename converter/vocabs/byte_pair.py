@@ -31,15 +31,17 @@ def read_byte_pair(files: TokenizerFiles, vocab_size: int, *, file: str | None =
     table.check()
     ids, flags = special_tokens(files, vocab_size)
     clean = files.settings.get("clean_up_tokenization_spaces")
+    steps = structure.steps(files.tokenizer)
     names = pretokenizers.candidates(
-        structure.steps(files.tokenizer),
+        tuple(step for step in steps if step != structure.SPACE_FIRST),
         ignore_merges=structure.ignores_merges(files.tokenizer),
         clean_spaces=clean if isinstance(clean, bool) else None,
     )
     prefix = files.settings.get("add_prefix_space")
     return Vocabulary(
         model="gpt2",
-        pre=names[0] if names else "",
+        # A space that llama.cpp does not put there leaves the name open, so that it is always put to the proof.
+        pre=names[0] if names and structure.SPACE_FIRST not in steps else "",
         candidates=names,
         tokens=table.tokens,
         types=table.types,

@@ -34,6 +34,8 @@ FILL_IN_THE_MIDDLE = {
     "fim_sep": ("<|file_sep|>", "<file_sep>"),
 }
 # fmt: on
+#: Texts that are special tokens for llama.cpp whatever the file calls them.
+SPECIAL_BY_TEXT = KNOWN_ENDS | {text for spellings in FILL_IN_THE_MIDDLE.values() for text in spellings}
 
 
 def fill_in_the_middle(vocabulary: Vocabulary) -> dict[str, int]:

@@ -1,81 +1,33 @@
 """What llama.cpp does otherwise than a tokenizer.json asks, as changes that make the source do the same.
 
 Each relaxation changes the pipeline of the source to llama.cpp's way, for good, and says so in a sentence; it returns
-an empty one where the source has nothing to give up. Only what llama.cpp has no way to express is here: a text whose
-tokens agree with the changed source is explained exactly, and any other difference still refuses the vocabulary. The
-facts are those of llama.cpp's ``src/llama-vocab.cpp`` and ``src/unicode.cpp``.
+an empty one where the source has nothing to give up. Only what llama.cpp has no way to express is here, so a text whose
+tokens agree with the changed source is explained exactly. The facts are those of llama.cpp's ``src/llama-vocab.cpp``
+and ``src/unicode.cpp``.
+
+One rule says what becomes of a difference. It is a warning where a sentence explains it and only unusual text shows it:
+rare characters, decomposed letters, spaces beside special tokens, a begin token that the source leaves to the prompt.
+It is a refusal where ordinary text (``probe.ordinary_texts``) that the vocabulary has tokens for gets others or lacks
+what the source puts around it, or where nothing explains it. ``--pre NAME`` turns a refusal into a warning.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from converter.vocabs import structure
 from converter.vocabs.added_tokens import AddedToken
-from converter.vocabs.files import TokenizerFiles
 from converter.vocabs.model_proto import normalizer_model
-from converter.vocabs.special import special_tokens
+from converter.vocabs.pipeline import Pipeline
+from converter.vocabs.unexpressed import UNEXPRESSED
 
+DOUBLE_PRECISION = "llama.cpp adds scores in double precision: of two equally likely ways to cut it may take the other"
 NO_BYTES = "llama.cpp spells no unknown character as bytes with this kind of vocabulary: it is the unknown token"
-
-
-@dataclass
-class Pipeline:
-    """What a tokenizer.json does around its model.
-
-    Attributes:
-        normalizers: parts of the normalizer, in order.
-        pre_tokenizers: parts of the pre-tokenizer, in order.
-        added: added tokens.
-        model: the model's settings, without its tokens.
-        before: applied to a text before everything else.
-        name: the ``general.name`` llama.cpp sees.
-        shows_parts: the tokenizer is Gemma 4's (``structure.shows_parts``).
-        own_begin: the begin token that llama.cpp adds though the source does not; None where they agree.
-        begin: what every text begins with besides what the source adds, where anything is added.
-        as_text: added tokens that are matched no more.
-    """
-
-    normalizers: list[dict[str, Any]]
-    pre_tokenizers: list[dict[str, Any]]
-    added: list[AddedToken]
-    model: dict[str, Any]
-    before: Callable[[str], str] | None = None
-    name: str = ""
-    own_begin: int | None = None
-    begin: tuple[int, ...] = ()
-    as_text: tuple[str, ...] = ()
-    shows_parts: bool = False
-
-    @classmethod
-    def of(cls, files: TokenizerFiles, name: str) -> Pipeline:
-        parts = structure.normalizers(files.tokenizer), structure.pre_tokenizers(files.tokenizer)
-        pipeline = cls(*parts, list(files.added_tokens), dict(files.tokenizer.get("model") or {}), name=name)
-        pipeline.shows_parts = structure.shows_parts(files.tokenizer)
-        if pipeline.shows_parts:
-            ids, flags = special_tokens(files, 1 << 31)
-            pipeline.own_begin = None if flags["bos"] else ids.get("bos")
-        return pipeline
-
-    def replace_part(self, kind: str, *instead: dict[str, Any]) -> None:
-        """Put other normalizers in place of those of a kind."""
-        self.normalizers = [
-            new for part in self.normalizers for new in (instead if part.get("type") == kind else [part])
-        ]
 
 
 def _replacing(pattern: dict[str, str], content: str) -> dict[str, Any]:
     return {"type": "Replace", "pattern": pattern, "content": content}
-
-
-def begins_always(pipeline: Pipeline) -> str:
-    if pipeline.own_begin is None:
-        return ""
-    pipeline.begin = (pipeline.own_begin,)
-    return "llama.cpp begins every text with the begin token, which the source leaves to the prompt"
 
 
 def struck_out(pipeline: Pipeline) -> str:
@@ -84,6 +36,15 @@ def struck_out(pipeline: Pipeline) -> str:
         return ""
     pipeline.as_text = ("</s>",)
     return "llama.cpp takes '</s>' for text where the source has a token for it"
+
+
+def special_by_text(pipeline: Pipeline) -> str:
+    """Some texts of vocabularies it knows are special tokens for llama.cpp, whatever the file says."""
+    if not pipeline.by_text:
+        return ""
+    pipeline.added = [*pipeline.added, *pipeline.by_text]
+    others = "and others " if len(pipeline.by_text) > 1 else ""
+    return f"llama.cpp takes {pipeline.by_text[0].content!r} {others}for a special token, the source for text"
 
 
 def no_composition(pipeline: Pipeline) -> str:
@@ -223,8 +184,9 @@ def bars_begin_words(pipeline: Pipeline) -> str:
 
 
 RELAXATIONS = (
-    begins_always,
+    *UNEXPRESSED,
     struck_out,
+    special_by_text,
     no_composition,
     spaces_kept,
     spaces_dropped,

@@ -25,6 +25,7 @@ class ModelProto:
     model_type: ``BPE``, ``Unigram``, ``Word`` or ``Char``.
     ids: role (``unk``, ``bos``, ``eos``, ``pad``) to id, of those the model has.
     byte_fallback: characters without a piece are spelled as bytes.
+    whitespace_as_suffix: a word's space is the end of it, not the beginning.
     add_dummy_prefix: a space is put before the text.
     remove_extra_whitespaces: runs of spaces become one and those at the ends none.
     charsmap: compiled rules of normalization.
@@ -34,6 +35,7 @@ class ModelProto:
     model_type: str = ""
     ids: dict[str, int] = field(default_factory=dict)
     byte_fallback: bool = False
+    whitespace_as_suffix: bool = False
     add_dummy_prefix: bool = True
     remove_extra_whitespaces: bool = True
     charsmap: bytes = b""
@@ -121,6 +123,8 @@ def _read_trainer_spec(model: ModelProto, data: memoryview) -> None:
     for number, value in _fields(data):
         if number == 3:
             model.model_type = MODEL_TYPES[_number(value)]
+        elif number == 24:
+            model.whitespace_as_suffix = bool(_number(value))
         elif number == 35:
             model.byte_fallback = bool(_number(value))
         elif number in _ID_FIELDS:

@@ -233,6 +233,11 @@ def candidates(steps: Steps, *, ignore_merges: bool, clean_spaces: bool | None) 
     return tuple(row.names[0] for row in rows)
 
 
+def is_known(steps: Steps) -> bool:
+    """Whether llama.cpp has a pre-tokenizer of these steps, or of something close to them."""
+    return any(steps in row.structures for row in PRE_TOKENIZERS)
+
+
 def approximations(steps: Steps) -> dict[str, tuple[Steps, str]]:
     """By name, the steps llama.cpp runs in place of these and what differs, where they are only close."""
     rows = [row for row in PRE_TOKENIZERS if row.runs and steps in row.structures]

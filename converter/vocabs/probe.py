@@ -12,6 +12,17 @@ from itertools import pairwise
 MAX_ADDED_TOKENS = 512
 
 # fmt: off
+#: Texts as people write them: a difference on one of these changes what every prompt means to the model. Letters are
+#: composed and no space is rare or at the beginning; marks of Chinese and French are what compatibility forms change.
+ORDINARY = [
+    *("7" * n for n in range(1, 9)), "2024", "3.14159", "192.168.100.1", "1,000,000", "10%",
+    "the", "The", "THE", "hello", "Hello", "Hello, World!", "Hello world. How are you?", "I'm fine; thanks... (really)",
+    "The quick brown fox jumps over the lazy dog.", "NASA and HTTP, camelCase or snake_case?", "e.g. a-b, c/d & e_f",
+    "def f(x):\n    return x + 1\n", "for (int i = 0; i < n; ++i) { a[i] += 1; }", '{"a": [1, 2.5, null]}',
+    "https://example.com/a/b?x=1&y=2", "# Title\n\n- one\n- two\n", "user\nHow are you?", "\nHello", "\n", "Answer: ",
+    "Yes.\n", "a  b", "\tx = 1", "Crème brûlée, déjà vu", "Straße, schön", "你好，世界！", "中文，English。", "…",
+]
+
 NUMBERS = [
     *("7" * n for n in range(1, 13)),
     *("1234567890123"[:n] for n in range(2, 14)),
@@ -134,8 +145,20 @@ def probe_texts(added_tokens: Sequence[str] = (), words: Iterable[str] = ()) -> 
         Distinct, non-empty strings, plain text first.
     """
     step = -(-len(added_tokens) // MAX_ADDED_TOKENS) or 1
-    texts = [*NUMBERS, *CONTRACTIONS, *SCRIPTS, *EMOJI, *WHITESPACE, *PUNCTUATION, *CODE, *UNUSUAL, *words]
-    return list(dict.fromkeys([*texts, *_around(added_tokens[::step])]))
+    texts = [*NUMBERS, *CONTRACTIONS, *SCRIPTS, *EMOJI, *WHITESPACE, *PUNCTUATION, *CODE, *UNUSUAL, *ORDINARY, *words]
+    chosen = added_tokens[::step]
+    return list(dict.fromkeys([*texts, *_around(chosen), *_in_sentences(chosen)]))
+
+
+def ordinary_texts(added_tokens: Sequence[str] = ()) -> frozenset[str]:
+    """The texts of the probe that are ordinary: ``ORDINARY``, and sentences with added tokens that are words."""
+    return frozenset([*ORDINARY, *_in_sentences(added_tokens)])
+
+
+def _in_sentences(tokens: Sequence[str]) -> Iterator[str]:
+    for token in tokens:
+        if token.isalpha():
+            yield from (f"the {token}s are", f"hello {token} world", f"This {token}, too.")
 
 
 def _around(tokens: Sequence[str]) -> Iterator[str]:

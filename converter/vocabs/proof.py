@@ -15,10 +15,11 @@ from converter.errors import VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
 from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import read_tokenizer_files
-from converter.vocabs.probe import probe_texts
+from converter.vocabs.llama_cpp_differences import DOUBLE_PRECISION
+from converter.vocabs.probe import ordinary_texts, probe_texts
 from converter.vocabs.tokenizer_kinds import read_files
 from converter.vocabs.vocab_only_gguf import write_vocabulary
-from converter.vocabs.vocabulary import Vocabulary
+from converter.vocabs.vocabulary import BYTE, Vocabulary
 from converter.vocabs.written import check_added, check_written
 
 Ids = list[list[int]]
@@ -33,15 +34,31 @@ MAX_WORDS = 256
 
 @dataclass(frozen=True)
 class Difference:
-    """One text and what each side made of it, as token texts."""
+    """One text and what each side made of it, as token texts; ``cause`` is a sentence where it is known."""
 
     text: str
     source: tuple[str, ...]
     llama_cpp: tuple[str, ...]
+    cause: str = ""
 
     def __str__(self) -> str:
-        source, ours = (" ".join(map(repr, tokens[:12])) for tokens in (self.source, self.llama_cpp))
-        return f"{self.text[:60]!r} is {source} for the source and {ours} for llama.cpp"
+        source, ours = (" ".join(map(repr, tokens[:12])) or "nothing" for tokens in (self.source, self.llama_cpp))
+        seen = f"{self.text[:60]!r} is {source} for the source and {ours} for llama.cpp"
+        return f"{self.cause}; ordinary text shows it: {seen}" if self.cause else seen
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Every difference under a name, explained.
+
+    Attributes:
+        limits: the sentences that explain differences, each once.
+        serious: of the differences that ordinary text shows, that of the shortest text; None where only unusual text
+            shows any.
+    """
+
+    limits: tuple[str, ...]
+    serious: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class TokenizerProof:
         vocabulary: with the name of the pre-tokenizer that was proved.
         probes: texts compared.
         agreeing: every text got the same tokens from both.
-        difference: the first text that did not, where a name was forced on the vocabulary.
+        difference: the first text that did not, with the cause if it is known, where a name was forced on the
+            vocabulary.
         limits: what llama.cpp cannot do that the source does, one sentence each; texts that show it were compared with
             the source without that step.
         answers: what the source made of the texts.
@@ -130,32 +148,39 @@ def prove(vocabulary: Vocabulary, directory: Path, *, name: str = "") -> Tokeniz
         path = Path(scratch) / "vocabulary.gguf"
         trial = _Trial(path, vocabulary, directory, name)
         write_vocabulary(path, vocabulary, name)
-        found = _first(trial.agreeing([vocabulary.pre])) if vocabulary.pre else None
+        found = _first(trial.explained([vocabulary.pre])) if vocabulary.pre else None
         if not (found or trial.failure or vocabulary.given) and vocabulary.model == "gpt2":
             names = [pre for pre in vocabulary.candidates if pre != vocabulary.pre]
             names += pretokenizers.other_names([vocabulary.pre, *names])
-            for pre in trial.agreeing(names, sieve=SIEVE):
-                if found := _first(trial.agreeing([pre])):
+            for pre in trial.explained(names, sieve=SIEVE):
+                if found := _first(trial.explained([pre])):
                     break
-    if found:
+    pre, finding = found or (vocabulary.pre, None)
+    if finding and not finding.serious:
         check_added(vocabulary, trial.added())
-        pre, limits = found
-        limits = (*vocabulary.limits, *limits)
+        limits = (*vocabulary.limits, *finding.limits)
         return TokenizerProof(replace(vocabulary, pre=pre), trial.texts, True, limits=limits, answers=trial)
+    difference = finding.serious if finding else trial.difference
     if vocabulary.given:
-        return TokenizerProof(vocabulary, trial.texts, False, trial.difference, vocabulary.limits, trial)
-    if trial.difference is None:
-        raise VocabularyError(
-            f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
-        )
+        return TokenizerProof(vocabulary, trial.texts, False, difference, vocabulary.limits, trial)
+    raise VocabularyError(_refusal(vocabulary, directory, trial, pre, difference))
+
+
+def _refusal(vocabulary: Vocabulary, directory: Path, trial: _Trial, pre: str, difference: Difference | None) -> str:
+    where = vocabulary.files.tokenizer_file if vocabulary.files and vocabulary.files.tokenizer else directory
+    if difference is None:
+        return f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
+    if difference.cause:
+        return f"{where}: {difference}; --pre {pre} writes the file all the same"
+    suspects = "".join(f"; {suspect}" for suspect in trial.suspects())
     if vocabulary.model != "gpt2":
-        raise VocabularyError(
-            f"{directory}: llama.cpp cannot give the source's tokens with a {vocabulary.model!r} vocabulary: "
-            f"{trial.difference}; --pre default overrides"
+        return (
+            f"{where}: llama.cpp cannot give the source's tokens with a {vocabulary.model!r} vocabulary: "
+            f"{difference}{suspects}; --pre {pre} writes the file all the same"
         )
-    raise VocabularyError(
-        f"{directory}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
-        f"{trial.difference}; --pre NAME overrides"
+    return (
+        f"{where}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
+        f"{difference}{suspects}; --pre {trial.nearest} writes the file all the same"
     )
 
 
@@ -180,13 +205,14 @@ def prove_file(path: Path, directory: Path, *, changed: Collection[str] = ()) ->
     vocabulary = read_files(directory, loaded["tokens"])
     check_written(path, vocabulary, made_here=False, changed=changed)
     trial = _Trial(path, vocabulary, directory, loaded["name"])
-    found = _first(trial.agreeing([""]))
-    return TokenizerProof(
-        vocabulary, trial.texts, found is not None, trial.difference, limits=found[1] if found else ()
-    )
+    found = _first(trial.explained([""]))
+    finding = found[1] if found else None
+    if finding is None or finding.serious:
+        return TokenizerProof(vocabulary, trial.texts, False, finding.serious if finding else trial.difference)
+    return TokenizerProof(vocabulary, trial.texts, True, limits=finding.limits)
 
 
-def _first(found: dict[str, tuple[str, ...]]) -> tuple[str, tuple[str, ...]] | None:
+def _first(found: dict[str, Finding]) -> tuple[str, Finding] | None:
     return next(iter(found.items()), None)
 
 
@@ -212,6 +238,7 @@ class _Trial:
     def __init__(self, path: Path, vocabulary: Vocabulary, directory: Path, name: str) -> None:
         texts = probe_texts(vocabulary.special_texts, _words(vocabulary))
         self.texts = len(texts)
+        self._ordinary = ordinary_texts(vocabulary.special_texts)
         self.probes = [*((text, False) for text in texts), *((text, True) for text in texts[:WHOLE])]
         self.nearest = ""
         self.difference: Difference | None = None
@@ -227,8 +254,8 @@ class _Trial:
         self._source = pool.submit(self._ask_source)
         pool.shutdown(wait=False)
 
-    def agreeing(self, names: Sequence[str], *, sieve: int = 1) -> dict[str, tuple[str, ...]]:
-        """Names under which llama.cpp agrees on every ``sieve``-th probe, and the limits that showed under each."""
+    def explained(self, names: Sequence[str], *, sieve: int = 1) -> dict[str, Finding]:
+        """Names under which every difference on every ``sieve``-th probe is explained, and how."""
         numbers = range(0, len(self.probes), sieve)
         results = self._ask(names, [self.probes[number] for number in numbers])
         compared = {
@@ -236,17 +263,27 @@ class _Trial:
             for name, result in zip(names, results, strict=True)
             if result is not None
         }
-        return {name: limits for name, limits in compared.items() if limits is not None}
+        return {name: finding for name, finding in compared.items() if finding is not None}
+
+    @property
+    def source_ids(self) -> Ids:
+        """The source's tokens of each probe."""
+        ids: Ids = self._source.result()["levels"][0][0]
+        return ids
 
     def added(self) -> dict[int, str]:
         """The source's added tokens by id."""
         return dict(self._source.result()["added"])
 
+    def suspects(self) -> list[str]:
+        """What may explain differences that nothing explains exactly, a sentence each."""
+        return list(self._source.result()["suspects"])
+
     def difference_of(self, name: str, ids: Ids) -> Difference | None:
-        """The first difference of these tokens of all probes, made under a name, that no limit explains."""
+        """The first difference of these tokens of all probes, made under a name, that must not be."""
         self._worst, self.difference = 1.0, None
-        agreeing = self._compare(name, range(len(self.probes)), ids) is not None
-        return None if agreeing else self.difference
+        finding = self._compare(name, range(len(self.probes)), ids)
+        return finding.serious if finding else self.difference
 
     def _ask(self, names: Sequence[str], probes: list[tuple[str, bool]]) -> list[dict[str, Any] | None]:
         """Answers for the names; where one of them ends llama.cpp's process, the others still get theirs."""
@@ -270,28 +307,49 @@ class _Trial:
             raise VocabularyError(answer["refused"])
         return answer
 
-    def _compare(self, name: str, numbers: Sequence[int], ids: Ids) -> tuple[str, ...] | None:
-        """Limits that explain every difference, or None where one remains."""
+    def _compare(self, name: str, numbers: Sequence[int], ids: Ids) -> Finding | None:
+        """What explains the differences, or None where one remains."""
         answer = self._source.result()
         levels: list[tuple[Ids, str]] = answer["levels"]
         source, _ = levels[0]
         if close := answer["close"].get(pretokenizers.first_name(name)):
             levels = [*levels, close]
         limits, unexplained = [], []
+        serious: list[Difference] = []
         for number, given in zip(numbers, ids, strict=True):
             limit = next((said for expected, said in levels if expected[number] == given), None)
             if limit is None:
                 unexplained.append(number)
-            elif limit and limit not in limits:
-                limits.append(limit)
+            elif limit:
+                if limit not in limits:
+                    limits.append(limit)
+                if self._is_serious(number, source[number], given, limit):
+                    serious.append(self._difference(number, source[number], given, limit))
         if not unexplained:
-            return tuple(limits)
+            return Finding(tuple(limits), min(serious, key=lambda found: len(found.text), default=None))
         if len(unexplained) / len(ids) <= self._worst:
             first = unexplained[0]
             self._worst, self.nearest = len(unexplained) / len(ids), name
-            answered = ids[numbers.index(first)]
-            self.difference = Difference(self.probes[first][0], self._spell(source[first]), self._spell(answered))
+            self.difference = self._difference(first, source[first], ids[numbers.index(first)])
         return None
+
+    def _is_serious(self, number: int, source: list[int], given: list[int], limit: str) -> bool:
+        """Whether a difference with an explanation must not be (the rule of ``llama_cpp_differences``)."""
+        text, whole = self.probes[number]
+        only_more_before = whole and given[len(given) - len(source) :] == source
+        if text not in self._ordinary or limit == DOUBLE_PRECISION or only_more_before:
+            return False
+        return not any(map(self._stands_for_no_text, source))
+
+    def _stands_for_no_text(self, token_id: int) -> bool:
+        """Whether a token is what a vocabulary has for text that it has no token for."""
+        tokens, types = self._vocabulary.tokens, self._vocabulary.types
+        if token_id >= len(tokens):
+            return False
+        return types[token_id] == TokenType.UNKNOWN or BYTE.fullmatch(tokens[token_id]) is not None
+
+    def _difference(self, number: int, source: list[int], given: list[int], cause: str = "") -> Difference:
+        return Difference(self.probes[number][0], self._spell(source), self._spell(given), cause)
 
     def _spell(self, ids: list[int]) -> tuple[str, ...]:
         tokens = self._vocabulary.tokens

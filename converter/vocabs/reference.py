@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from converter.errors import VocabularyError
 from converter.vocabs import pretokenizers, structure
+from converter.vocabs.added_tokens import AddedToken
+from converter.vocabs.end_of_generation import SPECIAL_BY_TEXT
 from converter.vocabs.files import TEKKEN, TokenizerFiles
-from converter.vocabs.llama_cpp_differences import NO_BYTES, RELAXATIONS, Pipeline
-from converter.vocabs.model_proto import read_model_proto
+from converter.vocabs.llama_cpp_differences import DOUBLE_PRECISION, NO_BYTES, RELAXATIONS
+from converter.vocabs.model_proto import ModelProto, read_model_proto
+from converter.vocabs.pipeline import Around, Pipeline
 from converter.vocabs.source_tokenizer import Ids, Reference
-
-DOUBLE_PRECISION = "llama.cpp adds scores in double precision: of two equally likely ways to cut it may take the other"
 
 
 def open_reference(files: TokenizerFiles, name: str = "") -> Reference:
@@ -49,7 +50,8 @@ def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], na
     Returns:
         ``levels``: pairs of token ids (a list for each text) and what was given up for them, the first with nothing
         given up; ``close``: for names of pre-tokenizers that are only close to the source's, such a pair; ``added``:
-        pairs of id and text of the added tokens. Or ``refused``: why the source's files cannot be used.
+        pairs of id and text of the added tokens; ``suspects``: what may be the reason where no level agrees. Or
+        ``refused``: why the source's files cannot be used.
     """
 
     def encode() -> Ids:
@@ -68,14 +70,14 @@ def encode_levels(files: dict[str, Any], texts: list[str], whole: list[bool], na
             close[name_] = (encode(), limit)
     except VocabularyError as error:
         return {"refused": str(error)}
-    return {"levels": levels, "close": close, "added": added}
+    return {"levels": levels, "close": close, "added": added, "suspects": reference.suspects()}
 
 
 class TokenizerJson(Reference):
     """tokenizer.json, run by the ``tokenizers`` library."""
 
     def __init__(self, files: TokenizerFiles, name: str = "") -> None:
-        from tokenizers import AddedToken, Tokenizer
+        from tokenizers import Tokenizer
 
         self._path = path = files.tokenizer_file
         try:
@@ -90,22 +92,50 @@ class TokenizerJson(Reference):
         if getattr(self._tokenizer.model, "dropout", None):
             self._tokenizer.model.dropout = None
         # What tokenizer_config.json adds or describes otherwise; the library gives the ids.
-        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in files.added_tokens])
+        self._add(files.added_tokens)
+        known = {text: self._tokenizer.token_to_id(text) for text in sorted(SPECIAL_BY_TEXT)}
+        declared = {token.content for token in files.added_tokens}
+        self._pipeline.by_text = tuple(
+            AddedToken(token_id, text, special=True)
+            for text, token_id in known.items()
+            if token_id is not None and text not in declared
+        )
+        around = self._around()
+        self._pipeline.around = around
+        ids = {token_id for part in (*around, *self._pipeline.own_around) for token_id in part}
+        self._pipeline.spellings = {token_id: self._tokenizer.id_to_token(token_id) or "" for token_id in ids}
 
     def encode(self, texts: Sequence[str], *, add_special: bool) -> Ids:
-        before = self._pipeline.before
+        before, around = self._pipeline.before, self._pipeline.put_around
         try:
             encodings = self._tokenizer.encode_batch_fast(
-                [before(text) for text in texts] if before else list(texts), add_special_tokens=add_special
+                [before(text) for text in texts] if before else list(texts),
+                add_special_tokens=add_special and around is None,
             )
         except Exception as error:  # as above
             reason = " ".join(str(error).split())
             raise VocabularyError(f"{self._path}: the tokenizer does not tokenize ({reason})") from error
-        begin = self._pipeline.begin if add_special else ()
-        return [[*begin, *encoding.ids] for encoding in encodings]
+        begin, end = around if add_special and around else ((), ())
+        return [[*begin, *encoding.ids, *end] for encoding in encodings]
+
+    def _around(self) -> Around:
+        """Ids that the post-processor puts before and after a text; llama.cpp's own where it is not as simple."""
+        (plain,), (whole,) = (self.encode(["a"], add_special=flag) for flag in (False, True))
+        for start in range(len(whole) - len(plain) + 1):
+            end = start + len(plain)
+            if whole[start:end] == plain:
+                return tuple(whole[:start]), tuple(whole[end:])
+        return self._pipeline.own_around
 
     def added(self) -> dict[int, str]:
         return {token_id: token.content for token_id, token in self._tokenizer.get_added_tokens_decoder().items()}
+
+    def suspects(self) -> list[str]:
+        steps = tuple(step for step in self.steps() if step != structure.SPACE_FIRST)
+        if not steps or pretokenizers.is_known(steps):
+            return []
+        odd = next((step for step in steps if not pretokenizers.is_known((step,))), " then ".join(steps))
+        return [f"its pre-tokenizer splits text by {odd!r}, which none of llama.cpp's does in this way"]
 
     def relaxations(self) -> Iterator[str]:
         for relax in RELAXATIONS:
@@ -118,7 +148,7 @@ class TokenizerJson(Reference):
             for setting in pipeline.model:
                 if pipeline.model[setting] != settings.get(setting):
                     self._set_model(setting, pipeline.model[setting])
-            self._add(token for token, old in zip(pipeline.added, added, strict=True) if token != old)
+            self._add(token for token in pipeline.added if token not in added)
             self._drop(pipeline.as_text)
             yield limit
 
@@ -131,10 +161,10 @@ class TokenizerJson(Reference):
         parts = [*({**split, "pattern": {"Regex": step}} for step in steps), byte_level]
         self._set("pre_tokenizer", {"type": "Sequence", "pretokenizers": parts})
 
-    def _add(self, tokens: Iterator[Any]) -> None:
-        from tokenizers import AddedToken
+    def _add(self, tokens: Iterable[AddedToken]) -> None:
+        import tokenizers
 
-        self._tokenizer.add_tokens([AddedToken(token.content, **token.marks) for token in tokens])
+        self._tokenizer.add_tokens([tokenizers.AddedToken(token.content, **token.marks) for token in tokens])
 
     def _drop(self, texts: tuple[str, ...]) -> None:
         if not {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}.isdisjoint(texts):
@@ -154,6 +184,26 @@ class TokenizerJson(Reference):
         description = json.loads(self._tokenizer.to_str())
         description["model"][setting] = value
         self._tokenizer = self._tokenizer.from_str(json.dumps(description))
+
+
+_SUSPECTS: tuple[tuple[Callable[[ModelProto], bool], str], ...] = (
+    (
+        lambda proto: proto.model_type == "BPE" and bool(proto.charsmap),
+        "the model has rules of normalization (normalization_rule_name), which llama.cpp has only for Unigram models",
+    ),
+    (
+        lambda proto: proto.model_type == "BPE" and proto.remove_extra_whitespaces,
+        "the model drops repeated spaces (remove_extra_whitespaces), which llama.cpp keeps",
+    ),
+    (
+        lambda proto: proto.whitespace_as_suffix,
+        "the model has its spaces at the end of words (treat_whitespace_as_suffix)",
+    ),
+    (
+        lambda proto: proto.model_type == "Unigram" and not proto.add_dummy_prefix,
+        "the model puts no space before a text (add_dummy_prefix), which llama.cpp's Unigram needs",
+    ),
+)
 
 
 class Sentencepiece(Reference):
@@ -194,6 +244,9 @@ class Sentencepiece(Reference):
                 yield self._whole[part]
             elif part:
                 yield from self._segment(part)
+
+    def suspects(self) -> list[str]:
+        return [sentence for rule, sentence in _SUSPECTS if rule(self._proto)]
 
     def relaxations(self) -> Iterator[str]:
         if self._proto.model_type != "Unigram":

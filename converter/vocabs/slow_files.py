@@ -126,9 +126,7 @@ def _text_of(path: Path) -> str:
     _check_size(path)
     text = read_text(path)
     if text is None:
-        raise VocabularyError(
-            f"{path}: missing; {path.parent} has the other half of the vocabulary, fetch this one too"
-        )
+        raise VocabularyError(f"{path}: missing; only the other half of the vocabulary is there, fetch this one too")
     if text.startswith("version https://git-lfs"):
         raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
     return text

@@ -19,6 +19,10 @@ class Reference(ABC):
         """Added tokens by id, where the tokenizer itself knows them."""
         return {}
 
+    def suspects(self) -> list[str]:
+        """Settings that llama.cpp does not have and that no change of the source takes back, a sentence each."""
+        return []
+
     def relaxations(self) -> Iterator[str]:
         """Give up, one after the other and for good, what llama.cpp does not do; say each time what it was.
 

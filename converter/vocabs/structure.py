@@ -16,6 +16,8 @@ from converter.vocabs.files import expect
 # What ByteLevel splits by when it is asked to (tokenizers, pre_tokenizers/byte_level.rs).
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 PUNCTUATION_RUNS = "<punctuation runs>"
+#: A space before the text, which llama.cpp does not put before one of this kind.
+SPACE_FIRST = "<space first>"
 
 #: Special tokens around the parts of a reply (thoughts, calls of tools and their answers, text in quotes). A tokenizer
 #: that has them is Gemma 4's, for which llama.cpp has a tokenizer model of its own that writes them out, to be parsed.
@@ -38,7 +40,7 @@ def steps(tokenizer: dict[str, Any]) -> tuple[str, ...]:
     for step in _flatten(tokenizer.get("pre_tokenizer"), "pretokenizers"):
         kind = step.get("type")
         if kind == "ByteLevel":
-            found += ["<space first>"] if step.get("add_prefix_space", True) else []
+            found += [SPACE_FIRST] if step.get("add_prefix_space", True) else []
             found += [GPT2] if step.get("use_regex", True) else []
         elif kind == "Digits":
             found.append(r"\p{N}" if step.get("individual_digits") else r"\p{N}+")

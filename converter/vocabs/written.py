@@ -82,8 +82,8 @@ def _same(found: Any, expected: Any) -> bool:
 def _differing(found: Any, expected: Any) -> str:
     """Both values, of long ones where they begin to differ."""
     if isinstance(found, str) and isinstance(expected, str):
-        alike = next((n for n, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), 0)
-        start = max(0, alike - 10)
+        differs = (place for place, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b)
+        start = max(0, next(differs, min(len(found), len(expected))) - 10)
         return f"{_shown(found[start:])} in the file and {_shown(expected[start:])}"
     if isinstance(found, list) and isinstance(expected, list):
         if len(found) != len(expected):

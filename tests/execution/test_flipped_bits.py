@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import random
 import signal
@@ -39,8 +40,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_tiles(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Tiles so small and flushes so frequent that an interruption lands between them; the disk is not waited for."""
+    caplog.set_level(logging.WARNING, "converter.execution")
     monkeypatch.setattr("os.fdatasync", lambda descriptor: None)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     monkeypatch.setattr("converter.plan.TILE_ELEMENTS", TILE_ELEMENTS)

@@ -45,7 +45,7 @@ def yarn(mscale: float, mscale_all_dim: float) -> dict[str, Any]:
 
 
 VARIATIONS = [
-    Variation("deepseek32", "DeepseekV32Config", SPARSE, adjust=spread_choice),
+    Variation("deepseek32", "DeepseekV32Config", SPARSE, adjust=spread_choice, seed=3),
     Variation("deepseek32-all-seen", "DeepseekV32Config", SPARSE | {"index_topk": 2048}, adjust=spread_choice),
     Variation(
         "deepseek32-fused-yarn",
@@ -53,6 +53,7 @@ VARIATIONS = [
         SPARSE | yarn(1.0, 1.0) | {"n_shared_experts": 2, "index_head_dim": 128},
         adjust=spread_choice,
         rewrite=fused,
+        seed=3,
     ),
     Variation(
         "deepseek32-tied-uneven",
@@ -68,6 +69,7 @@ VARIATIONS = [
         "DeepseekV32Config",
         SPARSE | {"rope_parameters": yarn(0.0, 0.0)["rope_parameters"] | {"mscale": None, "mscale_all_dim": None}},
         adjust=spread_choice,
+        seed=1,
     ),
 ]
 

@@ -47,7 +47,7 @@ VARIATIONS = [
         adjust=spread_choice,
         rewrite=fused,
     ),
-    Variation("solar-open", "SolarOpenConfig", EXPERTS | {"head_dim": 64}, adjust=spread_choice),
+    Variation("solar-open", "SolarOpenConfig", EXPERTS | {"head_dim": 64}, adjust=spread_choice, seed=2),
     Variation("dots1", "Dots1Config", EXPERTS | {"num_key_value_heads": 4}, adjust=spread_choice),
     Variation(
         "dots1-fused-tied",

@@ -31,6 +31,7 @@ VARIATIONS = [
         | {"tie_word_embeddings": True, "n_shared_experts": 2, "index_head_dim": 128},
         adjust=spread_choice,
         rewrite=fused,
+        seed=2,
     ),
     Variation(
         "glm-dsa-every-other",

@@ -18,7 +18,7 @@ QWEN3_NEXT = {
 }
 
 VARIATIONS = [
-    Variation("qwen3next", "Qwen3NextConfig", QWEN3_NEXT),
+    Variation("qwen3next", "Qwen3NextConfig", QWEN3_NEXT, seed=1),
     Variation(
         "qwen3next-fused-tied",
         "Qwen3NextConfig",
@@ -32,6 +32,7 @@ VARIATIONS = [
             "linear_conv_kernel_dim": 3,
         },
         rewrite=fused,
+        seed=1,
     ),
     Variation(
         "qwen3next-older-config",

@@ -12,7 +12,6 @@ import pytest
 from encoder_builder import write_encoder
 
 from converter import convert
-from converter.architectures.families.encoders.eurobert import EuroBert
 from converter.errors import ArchitectureError
 
 TOKENS = [6, *np.random.default_rng(7).integers(6, 500, 63).tolist()]
@@ -42,14 +41,6 @@ def test_refusals(fields: dict[str, Any], reason: str, tmp_path: Path) -> None:
     with pytest.raises(ArchitectureError, match=reason):
         convert(model, "f32", tmp_path / "f32.gguf", verify="none")
     assert not (tmp_path / "f32.gguf").exists()
-
-
-def test_defaults_are_those_of_transformers() -> None:
-    from transformers import EuroBertConfig
-
-    given = EuroBertConfig()
-    assert {name: getattr(given, name) for name in EuroBert.defaults} == EuroBert.defaults
-    assert given.rope_parameters["rope_theta"] == 10000.0
 
 
 def test_pooled(tmp_path: Path) -> None:

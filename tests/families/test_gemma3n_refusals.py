@@ -10,7 +10,6 @@ import pytest
 from checkpoint_layouts import with_config
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import ArchitectureError, CheckpointError
 
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -85,13 +84,3 @@ def test_missing_keys_of_a_layer_that_computes_them(checkpoints: Mapping[str, Pa
 def test_multimodal_warning(checkpoints: Mapping[str, Path], tmp_path: Path) -> None:
     result = convert(checkpoints["gemma3n-multimodal"], "f32", tmp_path / "out.gguf", verify="none")
     assert "the checkpoint's vision and audio towers are left out: the file reads text only" in result.warnings
-
-
-def test_defaults() -> None:
-    """Of what config.json leaves out; the one length that transformers repeats for each layer."""
-    import transformers
-
-    given = vars(transformers.Gemma3nTextConfig())
-    ours = dict(FAMILIES["Gemma3nForCausalLM"].defaults)
-    ours["intermediate_size"] = [ours["intermediate_size"]] * ours["num_hidden_layers"]
-    assert ours == {field: given[field] for field in ours}

@@ -12,7 +12,6 @@ import pytest
 from checkpoint_layouts import with_config
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import CheckpointError
 
 WINDOW, FULL = "sliding_attention", "full_attention"
@@ -68,21 +67,6 @@ def test_values_that_are_keys_have_no_place(checkpoints: Mapping[str, Path], tmp
     model = with_config(checkpoints["gemma4"], tmp_path / "model", {"attention_k_eq_v": True})
     with pytest.raises(CheckpointError, match=r"unexpected tensor model.layers.1.self_attn.v_proj.weight \(and 1 more"):
         convert(model, "f32", tmp_path / "out.gguf", verify="none")
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [("Gemma4ForCausalLM", "Gemma4TextConfig"), ("Gemma4UnifiedForCausalLM", "Gemma4UnifiedTextConfig")],
-)
-def test_defaults(name: str, config: str) -> None:
-    import transformers
-
-    configuration = getattr(transformers, config)()
-    given = vars(configuration)
-    ours = dict(FAMILIES[name].defaults)
-    # transformers keeps this one for each layer; the last has no window.
-    assert ours.pop("global_head_dim") == configuration.per_layer_config[configuration.num_hidden_layers - 1].head_dim
-    assert ours == {field: given[field] for field in ours}
 
 
 def test_separate_experts(checkpoints: Mapping[str, Path], tmp_path: Path) -> None:

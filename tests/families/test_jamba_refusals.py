@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from converter.architectures import FAMILIES
-
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -55,13 +53,3 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
 def test_refused(name: str, changes: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
     refused(name, changes, message)
-
-
-@pytest.mark.parametrize(("name", "config"), [("JambaForCausalLM", "JambaConfig"), ("AfmoeForCausalLM", "AfmoeConfig")])
-def test_defaults(name: str, config: str) -> None:
-    """Of what config.json leaves out; "auto" stands for what transformers works out on the spot."""
-    import transformers
-
-    given = vars(getattr(transformers, config)())
-    ours = {field: value for field, value in FAMILIES[name].defaults.items() if value != "auto"}
-    assert ours == {field: given[field] for field in ours}

@@ -12,7 +12,6 @@ from checkpoint_builder import write_model
 from checkpoint_layouts import with_config
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import CheckpointError
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32}
@@ -134,19 +133,3 @@ def test_indexers_elsewhere_are_refused(types: list[str], message: str, tmp_path
     model = with_config(checkpoint, tmp_path / "model", {"indexer_types": types})
     with pytest.raises(CheckpointError, match=message):
         convert(model, "f32", tmp_path / "out.gguf", verify="none")
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        ("MiMoV2FlashForCausalLM", "MiMoV2FlashConfig"),
-        ("DeepseekV32ForCausalLM", "DeepseekV32Config"),
-        ("GlmMoeDsaForCausalLM", "GlmMoeDsaConfig"),
-    ],
-)
-def test_defaults(name: str, config: str) -> None:
-    import transformers
-
-    given = vars(getattr(transformers, config)())
-    ours = FAMILIES[name].defaults
-    assert ours == {field: given[field] for field in ours}

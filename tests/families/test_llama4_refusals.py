@@ -14,7 +14,6 @@ from checkpoint_layouts import with_config
 from numpy.typing import NDArray
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import CheckpointError
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 64}
@@ -60,16 +59,6 @@ def test_experts_of_another_length_are_refused(checkpoint: Path, tmp_path: Path)
     model = with_config(checkpoint, tmp_path / "model", {"intermediate_size": 64})
     with pytest.raises(CheckpointError, match=r"gate_up_proj: shape \[4, 256, 192\] found, \[4, 256, 128\] expected"):
         convert(model, "f32", tmp_path / "out.gguf", verify="none")
-
-
-@pytest.mark.parametrize("name", ["Llama4ForCausalLM", "Llama4ForConditionalGeneration"])
-def test_defaults(name: str) -> None:
-    import transformers
-
-    config = transformers.Llama4TextConfig()
-    given = vars(config) | {"rope_theta": config.rope_parameters["rope_theta"]}
-    ours = FAMILIES[name].defaults
-    assert ours == {field: given[field] for field in ours}
 
 
 def test_true_as_the_first_files_have_it(checkpoint: Path, tmp_path: Path) -> None:

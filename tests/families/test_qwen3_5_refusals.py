@@ -11,7 +11,6 @@ from checkpoint_layouts import with_config
 from gguf import GGUFReader
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import CheckpointError
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -86,25 +85,3 @@ def test_the_vision_tower_and_further_layers_are_left_out(checkpoints: Mapping[s
         "output_norm.weight",
         "output.weight",
     }
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        ("Qwen3_5ForCausalLM", "Qwen3_5TextConfig"),
-        ("Qwen3_5ForConditionalGeneration", "Qwen3_5TextConfig"),
-        ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeTextConfig"),
-        ("Qwen3_5MoeForConditionalGeneration", "Qwen3_5MoeTextConfig"),
-    ],
-)
-def test_defaults(name: str, config: str) -> None:
-    """Of what config.json leaves out. transformers keeps the interval as the layers that it makes of it."""
-    import transformers
-
-    given = vars(getattr(transformers, config)())
-    ours = {field: value for field, value in FAMILIES[name].defaults.items() if field != "full_attention_interval"}
-    assert ours == {field: given[field] for field in ours}
-    family = FAMILIES[name]({"text_config": {}}, {})
-    assert family.layer_types == given["layer_types"]
-    assert family.rotary_dim == given["head_dim"] * given["rope_parameters"]["partial_rotary_factor"]
-    assert family.rope.theta == given["rope_parameters"]["rope_theta"]

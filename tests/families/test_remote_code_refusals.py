@@ -11,7 +11,6 @@ from checkpoint_builder import write_model
 from checkpoint_layouts import config_with
 
 from converter import convert
-from converter.architectures import FAMILIES
 from converter.errors import ArchitectureError, CheckpointError
 
 CHATGLM = {"multi_query_attention": True, "ffn_hidden_size": 512, "kv_channels": 64}
@@ -106,14 +105,6 @@ def test_tensors_of_another_model(
     with pytest.raises(CheckpointError, match=f"missing tensor {missing}"):
         convert(own, "f32", tmp_path / "out.gguf", verify="none")
     assert not (tmp_path / "out.gguf").exists()
-
-
-def test_defaults_are_those_of_transformers() -> None:
-    from transformers import InternLM3Config
-
-    ours = FAMILIES["InternLM3ForCausalLM"].defaults
-    theirs = InternLM3Config()
-    assert {name: getattr(theirs, name) for name in ours} == ours
 
 
 @pytest.mark.parametrize("variation", ["internlm3-as-published", "internlm3-tied-biased"])

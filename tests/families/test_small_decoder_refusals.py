@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 
-from converter.architectures import FAMILIES
-
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -87,28 +85,6 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-#: Fields that no configuration class has a value for, or works out on the spot.
-DERIVED = ("mamba_d_head", "position_embedding_type")
-
-
 @pytest.mark.parametrize(("name", "changes", "message"), REFUSED)
 def test_refused(name: str, changes: dict[str, Any], message: str, refused: Callable[..., None]) -> None:
     refused(name, changes, message)
-
-
-@pytest.mark.parametrize(
-    ("name", "config"),
-    [
-        ("GraniteSWAForCausalLM", "GraniteSWAConfig"),
-        ("GraniteMoeSWAForCausalLM", "GraniteMoeSWAConfig"),
-        ("Cohere2MoeForCausalLM", "Cohere2MoeConfig"),
-        ("MiniCPM3ForCausalLM", "MiniCPM3Config"),
-        ("BambaForCausalLM", "BambaConfig"),
-    ],
-)
-def test_defaults(name: str, config: str) -> None:
-    import transformers
-
-    given = vars(getattr(transformers, config)())
-    ours = {field: value for field, value in FAMILIES[name].defaults.items() if field not in DERIVED}
-    assert ours == {field: given[field] for field in ours}

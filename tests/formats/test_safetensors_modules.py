@@ -9,9 +9,13 @@ import transformers
 from checkpoint_builder import write_model
 from variation import VARIATIONS
 
+from converter.architectures import model_types
 from converter.checkpoints import open_checkpoint
 from converter.errors import ArchitectureError
-from converter.formats.safetensors_modules import BY_NAME, by_name, find, linear_modules
+from converter.formats.safetensors_modules import by_name, find, linear_modules
+
+#: Kinds of models of which a tensor's name tells whether it is linear.
+BY_NAME = {kind for kind, facts in model_types().items() if facts.linear_by_name}
 
 #: One model of each kind.
 KINDS = {getattr(transformers, one.config).model_type: name for name, one in reversed(VARIATIONS.items())}

@@ -15,7 +15,7 @@ from llama_cpp_oracle import tensors
 from numpy.typing import NDArray
 
 from converter import convert
-from converter.imatrix import Entry, ImatrixError, ImportanceMatrix, combine, read_imatrix
+from converter.imatrix import Entry, ImatrixError, ImportanceMatrix, combine, read_imatrix, write_imatrix
 from converter.quants import QUANT_TYPES
 from converter.recipes.weights import neutral
 
@@ -115,7 +115,7 @@ def test_a_stretch_of_zeros(model: Path, method: str, suffix: str, tmp_path: Pat
     gate, down = without(256, slice(32, 64)), without(512, slice(0, 256))
     matrix = measured(model, blk_0_ffn_gate_weight=gate, blk_1_ffn_down_weight=down)
     path = tmp_path / f"imatrix{suffix}"
-    matrix.write(path)
+    write_imatrix(path, matrix)
     result = convert(model, method, tmp_path / "out.gguf", imatrix=[path], verify="none", catalogue="")
     read = read_imatrix(path)
     importance = {name: read.importance_of(name) for name in read.entries}
@@ -131,7 +131,7 @@ def test_a_stretch_of_zeros(model: Path, method: str, suffix: str, tmp_path: Pat
 
 
 def test_a_gguf_source_is_told_too(model: Path, tmp_path: Path) -> None:
-    measured(model, blk_0_attn_q_weight=without(256, slice(64, 128))).write(tmp_path / "x.gguf")
+    write_imatrix(tmp_path / "x.gguf", measured(model, blk_0_attn_q_weight=without(256, slice(64, 128))))
     source = model.with_suffix(".gguf")
     result = convert(source, "q4_0", tmp_path / "out.gguf", imatrix=[tmp_path / "x.gguf"], verify="none", catalogue="")
     assert result.warnings == (
@@ -141,7 +141,7 @@ def test_a_gguf_source_is_told_too(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_type_without_weights_lacks_none(model: Path, tmp_path: Path) -> None:
-    measured(model, blk_0_attn_q_weight=without(256, slice(None))).write(tmp_path / "x.gguf")
+    write_imatrix(tmp_path / "x.gguf", measured(model, blk_0_attn_q_weight=without(256, slice(None))))
     result = convert(model, "q8_0", tmp_path / "out.gguf", imatrix=[tmp_path / "x.gguf"], verify="none", catalogue="")
     assert result.warnings == ()
 
@@ -149,7 +149,7 @@ def test_a_type_without_weights_lacks_none(model: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".gguf", ".dat"])
 def test_nothing_but_zeros(model: Path, suffix: str, tmp_path: Path) -> None:
     path, nothing = tmp_path / f"imatrix{suffix}", without(256, slice(None))
-    measured(model, blk_0_attn_k_weight=nothing, blk_1_ffn_up_weight=nothing).write(path)
+    write_imatrix(path, measured(model, blk_0_attn_k_weight=nothing, blk_1_ffn_up_weight=nothing))
     run = ("--model", model, "--method", "q4_k_m", "--verify", "none", "--output", tmp_path / "x.gguf")
     assert refusal(*run, "--imatrix", path) == (
         f"{path}: holds nothing but zeros for blk.0.attn_k.weight, blk.1.ffn_up.weight; make it again, or pass "
@@ -166,8 +166,8 @@ def test_another_matrix_fills_the_gap(model: Path, tmp_path: Path) -> None:
     zeros = measured(model, blk_0_attn_k_weight=without(256, slice(None)))
     whole = measured(model)
     (first, second) = (tmp_path / "zeros.gguf", tmp_path / "whole.dat")
-    zeros.write(first)
-    whole.write(second)
+    write_imatrix(first, zeros)
+    write_imatrix(second, whole)
     result = convert(model, "q4_k_m", tmp_path / "out.gguf", imatrix=[first, second], verify="none", catalogue="")
     assert not [warning for warning in result.warnings if "importance" in warning]
     both = combine([read_imatrix(first), read_imatrix(second)])
@@ -190,7 +190,7 @@ def test_experts_that_were_never_chosen(mixture: Path, form: str, tmp_path: Path
         counts[[1, experts - 1]] = 0
     entry = Entry(sums, counts) if form != "dat" else Entry(sums.reshape(1, -1), np.array([512]))
     path = tmp_path / ("imatrix.dat" if form == "dat" else "imatrix.gguf")
-    measured(mixture, **{name.replace(".", "_"): entry}).write(path)
+    write_imatrix(path, measured(mixture, **{name.replace(".", "_"): entry}))
     result = convert(mixture, "q4_0", tmp_path / "out.gguf", imatrix=[path], verify="none", catalogue="")
     assert [warning for warning in result.warnings if "importance" in warning] == [
         f"{path}: holds no importance for 2 of {experts} experts and 64 of {experts * columns} columns of {name}; all "

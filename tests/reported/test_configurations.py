@@ -18,7 +18,7 @@ from gguf import GGUFReader
 
 from converter import Result, convert
 from converter.architectures import FAMILIES, find_family
-from converter.architectures.model_types import EVIDENCE, MODEL_TYPES
+from converter.architectures.auto_classes import EVIDENCE, MODEL_TYPES
 from converter.errors import ArchitectureError, CheckpointError, ConversionError, VocabularyError
 
 #: Ids of a text; the models' context is 256.

@@ -122,11 +122,20 @@ def test_an_answer_that_cannot_be_sent() -> None:
 
 def test_time_is_over() -> None:
     seen: list[str] = []
-    with pytest.raises(IsolatedFailure) as raised:
-        run_isolated("runtime.failing:sleep", progress=seen.append, timeout=3, seconds=60)
+    with Worker() as worker:
+        worker.call("runtime.failing:number_of_process")  # it has started
+        with pytest.raises(IsolatedFailure) as raised:
+            worker.call("runtime.failing:sleep", progress=seen.append, timeout=1, seconds=600)
+        assert not worker.alive
     assert seen == ["asleep"]
     assert raised.value.cause == "timeout"
-    assert raised.value.how == "took longer than 3 seconds: no output"
+    assert raised.value.how == "took longer than 1 seconds: no output"
+
+
+def test_the_time_to_start_counts() -> None:
+    with pytest.raises(IsolatedFailure) as raised:
+        run_isolated("runtime.failing:sleep", timeout=0, seconds=600)
+    assert raised.value.cause == "timeout"
 
 
 def test_a_process_that_exits() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_builder import write_model
+from checkpoint_builder import write_model, write_tokenizer
 from command_line import convert, refusal
 from safetensors.torch import load_file, save_file
 
@@ -152,3 +152,20 @@ def test_encoders_and_encoder_decoders(tmp_path: Path) -> None:
     found = tried(tmp_path / "t5")
     assert (found["kind"], found["row_length"]) == ("encoder-decoder", 64)
     assert kind_of(transformers.GPT2Config(architectures=["GPT2LMHeadModel"])) == "causal"
+
+
+@pytest.mark.parametrize("method", ["bnb_8bit", "bnb_4bit"])
+def test_a_reranker_is_loaded_by_the_class_that_it_names(tmp_path: Path, method: str) -> None:
+    """What a quantization leaves alone is named as in that class, and keeps its own type."""
+    import transformers
+
+    torch.manual_seed(5)
+    config = transformers.BertConfig(
+        vocab_size=512, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=256, num_labels=1
+    )
+    source = tmp_path / "source"
+    transformers.BertForSequenceClassification(config).to(torch.bfloat16).save_pretrained(source)
+    write_tokenizer(source)
+    result = convert_model(source, method, tmp_path / "out", verify="full", **FORMAT)
+    assert result.verification.passed
+    assert result.verification.cosine > 0.9

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from converter import convert
 from converter.errors import UsageError, VocabularyError
 from converter.verification import Verification, verify
 from converter.vocabs import prove, read_vocabulary
@@ -201,6 +202,21 @@ def test_the_callers_process_stays_clean(files: Callable[[str], Path], checkpoin
         [sys.executable, "-c", program, files("f32"), checkpoint], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_another_chat_template_fails(tmp_path: Path, checkpoint: Path) -> None:
+    """Whether or not the vocabulary was proved before; where the user decided it, it is as it shall be."""
+    source = Path(shutil.copytree(checkpoint, tmp_path / "source"))
+    (source / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    path = convert(source, "q8_0", tmp_path / "file.gguf", verify="none").output
+    asked = {"level": "load", "source": source, "tokenizer": source, "method": "q8_0", "threads": 1}
+    proof = prove(read_vocabulary(source, 512), source)
+    for how in ({}, {"proof": proof}):
+        assert verify(path, **asked, **how).passed
+    path.write_bytes(path.read_bytes().replace(b"{{ messages[0].content }}", b"{{ messages[1].content }}"))
+    for how in ({}, {"proof": proof}):
+        assert_failed(verify(path, **asked, **how), "the file is not usable: tokenizer.chat_template is ")
+        assert verify(path, **asked, **how, changed=["tokenizer.chat_template"]).passed
 
 
 def test_the_proof_before_writing_counts(

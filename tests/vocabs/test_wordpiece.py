@@ -81,7 +81,7 @@ def test_long_words(tmp_path: Path) -> None:
 def test_chinese_as_words_is_refused(tmp_path: Path) -> None:
     size = wordpiece(tmp_path, handle_chinese_chars=False)
     with pytest.raises(
-        VocabularyError, match=r"llama.cpp cannot give the source's tokens with a 'bert' vocabulary: '一"
+        VocabularyError, match=r"takes every Chinese character for a word of its own, which the source does not"
     ):
         prove(read_vocabulary(tmp_path, size), tmp_path)
 

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.layer import Layer, Names
-from converter.architectures.parts.experts import (
-    SIGMOID,
-    weights_scale,
-)
+from converter.architectures.parts.experts import SIGMOID, weights_scale
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder, Gate
@@ -26,6 +27,7 @@ USUAL_ROPE = {
 class Apertus(Decoder):
     classes = ("ApertusForCausalLM",)
     arch = "apertus"
+    in_transformers: ClassVar = {"apertus": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "xielu",
         "max_position_embeddings": 65536,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder, Gate
 from converter.gguf.key_values import KeyValue
 
@@ -11,6 +12,7 @@ from converter.gguf.key_values import KeyValue
 class Arcee(Decoder):
     classes = ("ArceeForCausalLM",)
     arch = "arcee"
+    in_transformers: ClassVar = {"arcee": LINEAR_BY_NAME}
     defaults: ClassVar = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "hidden_act": "relu2"}
     activations = ("relu2",)
     gate = Gate.NONE

@@ -7,11 +7,7 @@ from typing import Any, ClassVar
 
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    COUNTS,
-    Mixture,
-    expert_counts,
-)
+from converter.architectures.parts.experts import COUNTS, Mixture, expert_counts
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
 from converter.architectures.target import RowMap, TargetTensor, rotary_pairs, row_run

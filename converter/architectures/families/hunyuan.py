@@ -5,13 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_counts,
-    gated_names,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts, gated_names
 from converter.architectures.parts.rope import DYNAMIC, Rope, rope_section, scaling_of
 from converter.gguf.key_values import KeyValue
 
@@ -19,6 +15,7 @@ from converter.gguf.key_values import KeyValue
 class HunyuanDense(Decoder):
     classes = ("HunYuanDenseV1ForCausalLM",)
     arch = "hunyuan-dense"
+    in_transformers: ClassVar = {"hunyuan_v1_dense": LINEAR_BY_NAME}
     defaults: ClassVar = {**Decoder.defaults, "rms_norm_eps": 1e-5}
     names: ClassVar = {
         **Decoder.names,

@@ -9,12 +9,7 @@ from gguf import GGUFValueType
 
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder, zeros
-from converter.architectures.parts.experts import (
-    LENGTH,
-    SIGMOID,
-    Mixture,
-    expert_names,
-)
+from converter.architectures.parts.experts import LENGTH, SIGMOID, Mixture, expert_names
 from converter.architectures.target import Piece, TargetTensor
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 

@@ -21,12 +21,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    CHOICE,
-    LENGTH,
-    Mixture,
-    sigmoid_choice,
-)
+from converter.architectures.parts.experts import CHOICE, LENGTH, Mixture, sigmoid_choice
 from converter.architectures.parts.rope import Rope, rotated_share
 from converter.architectures.parts.windows import windowed
 from converter.architectures.target import TargetTensor

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    SIGMOID,
-    Mixture,
-    expert_names,
-)
+from converter.architectures.parts.experts import LENGTH, SIGMOID, Mixture, expert_names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue
@@ -21,6 +17,7 @@ from converter.gguf.key_values import KeyValue
 class MiniMaxM2(Decoder):
     classes = ("MiniMaxM2ForCausalLM",)
     arch = "minimax-m2"
+    in_transformers: ClassVar = {"minimax_m2": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 196608,
         "rms_norm_eps": 1e-6,

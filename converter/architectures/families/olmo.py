@@ -7,11 +7,10 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    Mixture,
-)
+from converter.architectures.parts.experts import Mixture
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -23,6 +22,7 @@ class Olmo(Decoder):
 
     classes = ("OlmoForCausalLM",)
     arch = "olmo"
+    in_transformers: ClassVar = {"olmo": LINEAR_BY_NAME}
     defaults: ClassVar = {"max_position_embeddings": 2048, "hidden_act": "silu"}
     body = ""
     layout = ("attention", "feed_forward")
@@ -51,6 +51,7 @@ class Olmo2(Decoder):
 
     classes = ("Olmo2ForCausalLM",)
     arch = "olmo2"
+    in_transformers: ClassVar = {"olmo2": LINEAR_BY_NAME}
     defaults: ClassVar = {"max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "hidden_act": "silu"}
     names: ClassVar = {
         **Decoder.names,
@@ -77,6 +78,7 @@ class Olmo3(Olmo2):
     """OLMo 3: OLMo 2 with sliding windows in most layers; those keep the plain rope where the others scale theirs."""
 
     classes = ("Olmo3ForCausalLM",)
+    in_transformers: ClassVar = {"olmo3": LINEAR_BY_NAME}
     defaults: ClassVar = {**Olmo2.defaults, "rope_theta": 500000.0, "sliding_window": 4096}
 
     @property
@@ -116,6 +118,7 @@ class Olmoe(Olmo2):
 
     classes = ("OlmoeForCausalLM",)
     arch = "olmoe"
+    in_transformers: ClassVar = {"olmoe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **Olmo2.defaults,
         "max_position_embeddings": 4096,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue
 
@@ -11,6 +12,7 @@ from converter.gguf.key_values import KeyValue
 class SeedOss(Decoder):
     classes = ("SeedOssForCausalLM",)
     arch = "seed_oss"
+    in_transformers: ClassVar = {"seed_oss": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 524288,
         "rms_norm_eps": 1e-6,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder
 from converter.gguf.key_values import KeyValue
 
@@ -11,6 +12,7 @@ from converter.gguf.key_values import KeyValue
 class SmolLM3(Decoder):
     classes = ("SmolLM3ForCausalLM",)
     arch = "smollm3"
+    in_transformers: ClassVar = {"smollm3": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 32768,
         "rms_norm_eps": 1e-6,

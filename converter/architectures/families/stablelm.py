@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Piece, TargetTensor
@@ -14,6 +15,7 @@ from converter.gguf.key_values import KeyValue, boolean
 class StableLM(LayerNormDecoder):
     classes = ("StableLmForCausalLM",)
     arch = "stablelm"
+    in_transformers: ClassVar = {"stablelm": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "silu",
         "max_position_embeddings": 4096,

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer import Layer
 from converter.architectures.parts.layer_norm import LayerNormDecoder
@@ -25,6 +26,7 @@ class Cohere(LayerNormDecoder):
 
     classes = ("CohereForCausalLM",)
     arch = "command-r"
+    in_transformers: ClassVar = {"cohere": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "silu",
         "layer_norm_eps": 1e-5,
@@ -71,6 +73,7 @@ class Cohere2(Cohere):
 
     classes = ("Cohere2ForCausalLM",)
     arch = "cohere2"
+    in_transformers: ClassVar = {"cohere2": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "silu",
         "layer_norm_eps": 1e-5,

@@ -8,14 +8,7 @@ from typing import Any, ClassVar
 from converter.architectures.families.cohere.cohere import Cohere2
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer import Layer
-from converter.architectures.parts.experts import (
-    LENGTH,
-    SIGMOID,
-    SOFTMAX,
-    Mixture,
-    expert_counts,
-    leading_dense,
-)
+from converter.architectures.parts.experts import LENGTH, SIGMOID, SOFTMAX, Mixture, expert_counts, leading_dense
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import Operation, TargetTensor

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import (
@@ -32,6 +33,7 @@ from converter.gguf.key_values import KeyValue, float32, string, uint32
 class DeepseekV2(Decoder):
     classes = ("DeepseekV2ForCausalLM",)
     arch = "deepseek2"
+    in_transformers: ClassVar = {"deepseek_v2": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-6,
@@ -206,6 +208,7 @@ class DeepseekV3(DeepseekV2):
     """DeepSeek V3 and R1, Moonlight, Kimi K2: sigmoid gates, a choice among the best groups of experts."""
 
     classes = ("DeepseekV3ForCausalLM",)
+    in_transformers: ClassVar = {"deepseek_v3": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **{name: value for name, value in DeepseekV2.defaults.items() if name != "topk_method"},
         "max_position_embeddings": 4096,

@@ -13,9 +13,7 @@ from typing import Any, ClassVar
 
 from converter.architectures.families.deepseek.deepseek import DeepseekV3
 from converter.architectures.layer import Layer
-from converter.architectures.parts.experts import (
-    leading_dense,
-)
+from converter.architectures.parts.experts import leading_dense
 from converter.architectures.parts.rope import yarn_scale
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_counts,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts
 from converter.architectures.target import Piece, TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
@@ -20,6 +17,7 @@ from converter.gguf.key_values import KeyValue
 class Ernie(Decoder):
     classes = ("Ernie4_5ForCausalLM",)
     arch = "ernie4_5"
+    in_transformers: ClassVar = {"ernie4_5": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5,
@@ -44,6 +42,7 @@ class ErnieMoe(Ernie):
 
     classes = ("Ernie4_5_MoeForCausalLM",)
     arch = "ernie4_5-moe"
+    in_transformers: ClassVar = {"ernie4_5_moe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5,

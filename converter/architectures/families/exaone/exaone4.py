@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import leading_dense
@@ -22,6 +23,7 @@ class Exaone4(Decoder):
 
     classes = ("Exaone4ForCausalLM",)
     arch = "exaone4"
+    in_transformers: ClassVar = {"exaone4": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 2048,
         "rms_norm_eps": 1e-5,

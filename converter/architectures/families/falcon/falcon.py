@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
@@ -16,6 +17,7 @@ from converter.gguf.key_values import KeyValue, string
 class Falcon(LayerNormDecoder):
     classes = ("FalconForCausalLM", "RWForCausalLM")
     arch = "falcon"
+    in_transformers: ClassVar = {"falcon": InTransformers(own_products=r".")}
     defaults: ClassVar = {
         "activation": "gelu",
         "layer_norm_epsilon": 1e-5,

@@ -12,9 +12,7 @@ from typing import ClassVar
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    gated_names,
-)
+from converter.architectures.parts.experts import gated_names
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
 from converter.gguf.key_values import KeyValue
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.tied import require_tied
@@ -15,6 +16,7 @@ from converter.gguf.key_values import KeyValue
 class Gemma(Decoder):
     classes = ("GemmaForCausalLM",)
     arch = "gemma"
+    in_transformers: ClassVar = {"gemma": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "gelu_pytorch_tanh",
         "max_position_embeddings": 8192,

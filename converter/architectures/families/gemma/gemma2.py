@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.gemma.gemma import Gemma
 from converter.architectures.layer import Names
 from converter.architectures.parts.layer_norm import GELUS
@@ -20,6 +21,7 @@ NO_CAP = 2.0**30
 class Gemma2(Gemma):
     classes = ("Gemma2ForCausalLM",)
     arch = "gemma2"
+    in_transformers: ClassVar = {"gemma2": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_activation": "gelu_pytorch_tanh",
         "max_position_embeddings": 8192,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.gemma.gemma2 import Gemma2
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.parts.rope import Rope
@@ -20,6 +21,7 @@ BASES = {FULL: ("rope_theta", 1e6), WINDOW: ("rope_local_base_freq", 1e4)}
 class Gemma3(Gemma2):
     classes = ("Gemma3ForCausalLM",)
     arch = "gemma3"
+    in_transformers: ClassVar = {"gemma3_text": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "vocab_size": 262208,
         "hidden_size": 2304,

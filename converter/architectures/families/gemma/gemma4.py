@@ -15,12 +15,7 @@ from gguf import GGUFValueType
 from converter.architectures.families.gemma.gemma3 import Gemma3
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer, Names
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_names,
-    gated_projections,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_names, gated_projections
 from converter.architectures.parts.rope import Rope, scaling_of
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder, Gate
 from converter.architectures.parts.rope import rotated_elements
 
@@ -11,6 +12,7 @@ from converter.architectures.parts.rope import rotated_elements
 class Glm4(Decoder):
     classes = ("Glm4ForCausalLM",)
     arch = "glm4"
+    in_transformers: ClassVar = {"glm4": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1.5625e-07,
@@ -51,6 +53,7 @@ class Glm(Glm4):
 
     classes = ("GlmForCausalLM",)
     arch = "chatglm"
+    in_transformers: ClassVar = {"glm": LINEAR_BY_NAME}
     takes_head_dim = False
 
     layout = Decoder.layout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
@@ -19,6 +20,7 @@ class Glm4Moe(SigmoidExperts):
 
     classes = ("Glm4MoeForCausalLM",)
     arch = "glm4moe"
+    in_transformers: ClassVar = {"glm4_moe": LINEAR_BY_NAME}
     defaults: ClassVar[dict[str, Any]] = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-5,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.decoder import Gate
@@ -16,6 +17,7 @@ from converter.gguf.key_values import KeyValue
 class GPT2(LayerNormDecoder):
     classes = ("GPT2LMHeadModel",)
     arch = "gpt2"
+    in_transformers: ClassVar = {"gpt2": InTransformers(transposed=True)}
     defaults: ClassVar[dict[str, Any]] = {
         "activation_function": "gelu_new",
         "layer_norm_epsilon": 1e-5,

@@ -7,13 +7,11 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture
 from converter.architectures.parts.rope import Rope, rope_section
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue, array, uint32
@@ -32,6 +30,7 @@ USUAL_ROPE = {
 class GptOss(Decoder):
     classes = ("GptOssForCausalLM",)
     arch = "gpt-oss"
+    in_transformers: ClassVar = {"gpt_oss": InTransformers(linear_by_name=True, transposed_experts=True)}
     defaults: ClassVar = {
         "attention_bias": True,
         "head_dim": 64,

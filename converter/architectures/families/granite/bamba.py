@@ -8,9 +8,7 @@ from typing import ClassVar
 from converter.architectures.families.granite.granite_hybrid import GraniteHybrid
 from converter.architectures.layer import Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    gated_names,
-)
+from converter.architectures.parts.experts import gated_names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.target import RowMap, rotary_pairs
 from converter.errors import ArchitectureError

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    COUNTS,
-    Mixture,
-)
+from converter.architectures.parts.experts import COUNTS, Mixture
 from converter.gguf.key_values import KeyValue, float32
 
 #: transformers' name of each multiplier and llama.cpp's key.
@@ -26,6 +24,7 @@ MULTIPLIERS = {
 class Granite(Decoder):
     classes = ("GraniteForCausalLM",)
     arch = "granite"
+    in_transformers: ClassVar = {"granite": LINEAR_BY_NAME}
     defaults: ClassVar = {**Decoder.defaults, **dict.fromkeys(MULTIPLIERS, 1.0)}
 
     def key_values(self) -> list[KeyValue]:

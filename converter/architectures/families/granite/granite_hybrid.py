@@ -10,9 +10,7 @@ from gguf import GGUFValueType
 from converter.architectures.families.granite.granite import GraniteMoeShared
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.layer import Layer, Names
-from converter.architectures.parts.experts import (
-    Mixture,
-)
+from converter.architectures.parts.experts import Mixture
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
 from converter.gguf.key_values import KeyValue, array, boolean

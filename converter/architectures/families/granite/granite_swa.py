@@ -14,10 +14,7 @@ from gguf import GGUFValueType
 
 from converter.architectures.families.granite.granite import Granite, GraniteMoeShared
 from converter.architectures.layer import Layer
-from converter.architectures.parts.experts import (
-    Mixture,
-    parameter,
-)
+from converter.architectures.parts.experts import Mixture, parameter
 from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor

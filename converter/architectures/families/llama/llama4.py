@@ -9,13 +9,7 @@ from gguf import GGUFValueType
 
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    expert_counts,
-    expert_names,
-    gated_names,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts, expert_names, gated_names
 from converter.architectures.target import Piece, TargetTensor, row_run
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.mistral.mistral import Mistral
 from converter.gguf.key_values import KeyValue, float32, uint32
 
@@ -11,6 +12,7 @@ from converter.gguf.key_values import KeyValue, float32, uint32
 class Ministral3(Mistral):
     classes = ("Ministral3ForCausalLM",)
     arch = "mistral3"
+    in_transformers: ClassVar = {"ministral3": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **Mistral.defaults,
         "max_position_embeddings": 262144,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.llama.llama import Llama
 
 
 class Mistral(Llama):
     classes: ClassVar[tuple[str, ...]] = ("MistralForCausalLM", "MistralModel")
+    in_transformers: ClassVar = {"mistral": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "max_position_embeddings": 131072,
         "rms_norm_eps": 1e-6,

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.mistral.mistral import Mistral
-from converter.architectures.parts.experts import (
-    Mixture,
-    expert_names,
-)
+from converter.architectures.parts.experts import Mixture, expert_names
 from converter.gguf.key_values import KeyValue
 
 
 class Mixtral(Mistral):
     classes = ("MixtralForCausalLM",)
+    in_transformers: ClassVar = {"mixtral": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **Mistral.defaults,
         "rms_norm_eps": 1e-5,

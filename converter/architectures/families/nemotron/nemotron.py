@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import Operation
@@ -12,6 +13,7 @@ from converter.architectures.target import Operation
 class Nemotron(LayerNormDecoder):
     classes = ("NemotronForCausalLM",)
     arch = "nemotron"
+    in_transformers: ClassVar = {"nemotron": LINEAR_BY_NAME}
     defaults: ClassVar = {"hidden_act": "relu2", "max_position_embeddings": 4096, "norm_eps": 1e-5}
     epsilon = "norm_eps"
     activations = ("relu2",)

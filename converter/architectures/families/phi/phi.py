@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 from converter.architectures.target import TargetTensor
@@ -14,6 +15,7 @@ from converter.gguf.key_values import KeyValue
 class Phi(LayerNormDecoder):
     classes = ("PhiForCausalLM",)
     arch = "phi2"
+    in_transformers: ClassVar = {"phi": LINEAR_BY_NAME}
     defaults: ClassVar = {"hidden_act": "gelu_new", "max_position_embeddings": 2048, "layer_norm_eps": 1e-5}
     names: ClassVar = {
         **LayerNormDecoder.names,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder, Gate
 from converter.architectures.parts.longrope import LongRope, without_scaling
 from converter.architectures.parts.rope import Rope, rotated_elements
@@ -15,6 +16,7 @@ from converter.gguf.key_values import KeyValue, uint32
 class Phi3(Decoder):
     classes = ("Phi3ForCausalLM",)
     arch = "phi3"
+    in_transformers: ClassVar = {"phi3": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "silu",
         "max_position_embeddings": 4096,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.parts.logit_score import LogitScore, answer_rows, find_logit_score
 from converter.architectures.target import TargetTensor
@@ -18,6 +19,7 @@ RANKING = ("qwen3", "qwen3vl")
 class Qwen3(Qwen2):
     classes: ClassVar[tuple[str, ...]] = ("Qwen3ForCausalLM", "Qwen3Model")
     arch = "qwen3"
+    in_transformers: ClassVar = {"qwen3": LINEAR_BY_NAME}
     defaults: ClassVar = {**Qwen2.defaults, "head_dim": 128}
     norms_heads = True
     takes_head_dim = True

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.qwen.qwen2 import Qwen2
 from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.layer import Layer, Names
-from converter.architectures.parts.experts import (
-    LENGTH,
-    Mixture,
-    gated_names,
-)
+from converter.architectures.parts.experts import LENGTH, Mixture, gated_names
 from converter.architectures.target import Piece, TargetTensor
 from converter.gguf.key_values import KeyValue
 
@@ -22,6 +19,7 @@ class Qwen2Moe(Qwen2):
 
     classes = ("Qwen2MoeForCausalLM",)
     arch = "qwen2moe"
+    in_transformers: ClassVar = {"qwen2_moe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **Qwen2.defaults,
         "num_key_value_heads": 16,
@@ -76,6 +74,7 @@ class Qwen3Moe(Qwen2Moe, Qwen3):
 
     classes = ("Qwen3MoeForCausalLM",)
     arch = "qwen3moe"
+    in_transformers: ClassVar = {"qwen3_moe": LINEAR_BY_NAME}
     defaults: ClassVar = {
         **{name: value for name, value in Qwen2.defaults.items() if name != "max_window_layers"},
         "num_key_value_heads": 4,

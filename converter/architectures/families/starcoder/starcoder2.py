@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
 
@@ -11,6 +12,7 @@ from converter.architectures.parts.layer_norm import LayerNormDecoder
 class StarCoder2(LayerNormDecoder):
     classes = ("Starcoder2ForCausalLM",)
     arch = "starcoder2"
+    in_transformers: ClassVar = {"starcoder2": LINEAR_BY_NAME}
     defaults: ClassVar = {
         "hidden_act": "gelu_pytorch_tanh",
         "max_position_embeddings": 4096,

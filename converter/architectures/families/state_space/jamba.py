@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from gguf import GGUFValueType
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.families.state_space.mamba import Mamba
 from converter.architectures.layer import Layer, Names, stack
 from converter.architectures.parts.experts import (
@@ -27,6 +28,7 @@ class Jamba(Mamba):
 
     classes = ("JambaForCausalLM",)
     arch = "jamba"
+    in_transformers: ClassVar = {"jamba": InTransformers(own_products=r"\.dt_proj$")}
     defaults: ClassVar[dict[str, Any]] = {
         "max_position_embeddings": 262144,
         "num_key_value_heads": 8,

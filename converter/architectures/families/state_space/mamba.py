@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from converter.architectures.facts import InTransformers
 from converter.architectures.family import Family
 from converter.architectures.layer import Layer, Names, stack
 from converter.architectures.target import Operation, Piece, TargetTensor
@@ -17,6 +18,7 @@ CONTEXT_LENGTH = 2**20
 class Mamba(Family):
     classes = ("MambaForCausalLM",)
     arch = "mamba"
+    in_transformers: ClassVar = {"mamba": InTransformers(own_products=r"\.dt_proj$")}
     defaults: ClassVar = {
         "state_size": 16,
         "conv_kernel": 4,
@@ -132,6 +134,7 @@ class FalconMamba(Mamba):
     """Falcon-Mamba: Mamba with norms, which have no weights, on the time step and on the state's input and output."""
 
     classes = ("FalconMambaForCausalLM",)
+    in_transformers: ClassVar = {"falcon_mamba": InTransformers(own_products=r"\.dt_proj$")}
     defaults: ClassVar = {**Mamba.defaults, "mixer_rms_eps": 1e-6}
     norms_inputs = True
 
