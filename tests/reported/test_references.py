@@ -1,4 +1,4 @@
-"""What transformers cannot read, or reads wrongly: a full verification's reference has the right weights all the same."""
+"""What transformers cannot read, or reads wrongly: the reference of a full verification still has the right weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from reported_weights import State, projections, rewrite, saved
+from reported_weights import State, configure, gptq, projections, rewrite, saved
 
 from converter.verification.source_model import READ_BY_US, load_source
 
