@@ -35,6 +35,7 @@ class Request:
             ``<model>-<method>.gguf`` or ``<model>-<method>-<format>`` here. A URL is uploaded to.
         output_format: one of ``FORMATS``.
         adapters: LoRA adapters, merged one after the other.
+        leave_out: regular expressions of whole names of the source's tensors to do without.
         pre: name of llama.cpp's pre-tokenizer, overriding the one derived and proved.
         imatrix: importance matrices, added up.
         calibrate: texts on which an importance matrix is measured first; it is kept as ``<output>.imatrix.gguf``.
@@ -124,6 +125,16 @@ class Request:
             metavar="DIR",
             group=_MODEL,
             decides=Decides.CONTENT,
+        ),
+    )
+    leave_out: Sequence[str] = field(
+        default=(),
+        metadata=option(
+            "Do without the source's tensors whose whole name matches; may be repeated.",
+            "--leave-out",
+            kind=Kind.TEXTS,
+            metavar="REGEX",
+            group=_MODEL,
         ),
     )
     pre: str | None = field(
