@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +41,7 @@ def verify(
     adapters: Sequence[Path] = (),
     results: SourceResults | None = None,
     proof: TokenizerProof | None = None,
+    changed: Collection[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> Verification:
     """Verify a finished file. llama.cpp and transformers run in child processes; nothing is renamed or deleted.
@@ -61,6 +62,7 @@ def verify(
         results: what the source computed already, for other outputs of it; by default it is run anew.
         proof: of the vocabulary before it was written; the file is held against the same answers of the source. None:
             the source is asked anew.
+        changed: keys under ``tokenizer.`` that the user decided otherwise; all others have to be the source's.
         progress: called with what comes next.
 
     Returns:
@@ -89,9 +91,10 @@ def verify(
             if tokenizer is None:
                 tokenized, probes = "keeps its source's vocabulary", 0
             elif proof is None:
-                tokenized, probes = check_tokens(path, tokenizer, pre)
+                tokenized, probes = check_tokens(path, tokenizer, pre, changed)
             else:
                 tokenized, probes = told(proof.difference_of(loaded["ids"]), proof.probes, pre)
+                check_keys(path, proof, changed)
             result = replace(result, probes=probes)
         except VerificationError as error:
             return finished(result, f"the file is not usable: {error}", started)
@@ -150,17 +153,31 @@ def runs_by_default(path: Path, folder: str, threads: int) -> tuple[str, ...]:
     return ()
 
 
-def check_tokens(path: Path, tokenizer: Path, pre: str | None) -> tuple[str, int]:
-    """Let the file and the source tokenize the same strings.
+def check_keys(path: Path, proof: TokenizerProof, changed: Collection[str]) -> None:
+    """Hold the tokenizer's key-values against the source's. Raises VerificationError where one differs."""
+    try:
+        proof.check_written(path, changed)
+    except VocabularyError as error:
+        raise VerificationError(str(error)) from error
+
+
+def check_tokens(path: Path, tokenizer: Path, pre: str | None, changed: Collection[str] = ()) -> tuple[str, int]:
+    """Let the file and the source tokenize the same strings, and compare chat templates and special tokens.
+
+    Args:
+        path: the GGUF file.
+        tokenizer: directory with the source's tokenizer files.
+        pre: the pre-tokenizer that the user insisted on.
+        changed: keys that the user decided otherwise.
 
     Returns:
         The finding in words, and the number of strings whose ids agreed.
 
     Raises:
-        VerificationError: the ids differ and nobody insisted on that.
+        VerificationError: the ids differ and nobody insisted on that, or a key does.
         VocabularyError: the source's tokenizer cannot be read.
     """
-    proof = ask("run_output_llama_cpp:prove", path=str(path), tokenizer=str(tokenizer))
+    proof = ask("run_output_llama_cpp:prove", path=str(path), tokenizer=str(tokenizer), changed=list(changed))
     if "unreadable" in proof:
         raise VocabularyError(proof["unreadable"])
     return told(proof["difference"], proof["probes"], pre)

@@ -198,19 +198,20 @@ TRIALS: Mapping[str, Callable[[LlamaModel], str]] = {
 
 
 @answering
-def prove(path: str, tokenizer: str) -> dict[str, Any]:
+def prove(path: str, tokenizer: str, changed: Sequence[str] = ()) -> dict[str, Any]:
     """Tokenize difficult strings with the file and with the source's tokenizer.
 
     Args:
         path: the GGUF file.
         tokenizer: directory with the source's tokenizer files.
+        changed: keys that the user decided otherwise.
 
     Returns:
         ``probes``: how many strings; ``difference``: the first that differs, in words, or empty. Or ``unreadable``:
         why the source's tokenizer cannot be read.
 
     Raises:
-        VerificationError: the file's vocabulary cannot be read.
+        VerificationError: the file's vocabulary cannot be read, or a key of its tokenizer is not the source's.
     """
     from converter.vocabs import prove_file
     from converter.vocabs.files import read_tokenizer_files
@@ -220,7 +221,7 @@ def prove(path: str, tokenizer: str) -> dict[str, Any]:
     except VocabularyError as error:
         return {"unreadable": str(error)}
     try:
-        proof = prove_file(Path(path), Path(tokenizer))
+        proof = prove_file(Path(path), Path(tokenizer), changed=changed)
     except VocabularyError as error:
         raise VerificationError(str(error)) from error
     return {"probes": proof.probes, "difference": "" if proof.agreeing else str(proof.difference)}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from gguf import TokenType
 
-from converter.checkpoints.gguf_header import read_gguf_header
 from converter.errors import CheckpointError, VocabularyError
+from converter.gguf.reader import read_gguf_header
 from converter.vocabs.vocabulary import FLAG_KEYS, ID_KEYS, KEYS, Vocabulary
 
 _TEMPLATES = "tokenizer.chat_template"
