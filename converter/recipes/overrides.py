@@ -157,6 +157,11 @@ class Overrides:
             return any(part in name for part in self.include_weights)
         return not any(part in name for part in self.exclude_weights)
 
+    @property
+    def changed_keys(self) -> frozenset[str]:
+        """Keys that the user decides otherwise, or adds."""
+        return frozenset(parse_key_value(text).key for text in self.override_kv)
+
     def apply_to(self, metadata: Sequence[KeyValue]) -> list[KeyValue]:
         """Key-values with the overrides in their places, new ones at the end."""
         new = {pair.key: pair for pair in map(parse_key_value, self.override_kv)}
