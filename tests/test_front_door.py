@@ -184,6 +184,12 @@ def test_files_that_are_no_yaml(here: Path, text: str, said: str) -> None:
         assert refusal(command, "run.yaml", code=2).endswith(f"; {said}")
 
 
+def test_a_file_for_another_command(here: Path) -> None:
+    single, batch = ROOT / "configs" / "single.yaml", ROOT / "configs" / "batch.yaml"
+    assert refusal("batch", single, code=2) == f"{single}: is a single conversion; run convert --config {single}"
+    assert refusal("--config", batch, code=2) == f"{batch}: is a batch of several models; run convert batch {batch}"
+
+
 def test_a_checkpoint_is_inspected(here: Path) -> None:
     from safetensors import safe_open
 
