@@ -74,8 +74,8 @@ def test_one_of_several_methods_fails(here: Path) -> None:
 
 
 def test_what_was_understood_is_said(here: Path) -> None:
-    assert "convert: no method is given; taking q4_k_m" in convert("my-model", "--dry-run").err
-    assert "convert: no method is given; taking bf16" in convert("my-model", "--format", "safetensors", "--dry-run").err
+    assert "convert: no method given, using q4_k_m" in convert("my-model", "--dry-run").err
+    assert "convert: no method given, using bf16" in convert("my-model", "--format", "safetensors", "--dry-run").err
     assert "convert: Q4_K is q4_k_m here" in convert("my-model", "Q4_K", "--dry-run").err
     assert "is " not in convert("my-model", "Q4_0", "--dry-run").err
 

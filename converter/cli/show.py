@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     "--catalogue",
     "place",
     type=click.Path(path_type=Path),
-    help="Catalogue, or its directory.  [default: beside OUTPUT; for an ID, here]",
+    help="Catalogue or its directory.  [default: next to OUTPUT; for an ID, here]",
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(which: str, place: Path | None, as_json: bool) -> None:
-    """Show one result, by its number in `convert list` or by its output."""
+    """Show one result, by its number in convert list or by its output."""
     from converter.catalogue import Catalogue, default_catalogue
     from converter.catalogue.database import locate
 
