@@ -103,7 +103,7 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
     read = (*model.checkpoint.notices, *family.warnings(), *warnings)
-    notices = (*read, *chosen.weights.warnings, *fallback_warnings(method, plan, chosen.fallen))
+    notices = (*read, *chosen.weights.warnings, *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen))
     return Planned(plan, family.arch, chosen.weights.by_tensor, notices)
 
 
@@ -138,7 +138,7 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
     renewed = {pair.key for pair in general}
     metadata = overrides.apply_to([*(pair for pair in chosen.own if pair.key not in renewed), *general])
     plan = chosen.plan(metadata, model)
-    notices = (*chosen.weights.warnings, *fallback_warnings(method, plan, chosen.fallen))
+    notices = (*chosen.weights.warnings, *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen))
     return Planned(plan, arch, chosen.weights.by_tensor, notices)
 
 

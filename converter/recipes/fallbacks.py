@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from converter.quants import QUANT_TYPES
@@ -10,7 +10,7 @@ from converter.recipes.choose import quantizable
 from converter.recipes.methods import Method
 
 if TYPE_CHECKING:
-    from converter.plan import Plan
+    from converter.architectures.target import TargetTensor
 
 #: How many times the intended bits per weight an output takes where it is told.
 WORTH_TELLING = 1.05
@@ -18,33 +18,36 @@ WORTH_TELLING = 1.05
 SMALL_BLOCKS = "iq4_nl"
 
 
-def fallback_warnings(method: Method, plan: Plan, fallen: Mapping[str, str]) -> list[str]:
-    """A sentence where much of a model is stored in other types than its method's.
+def fallback_warnings(
+    method: Method, targets: Sequence[TargetTensor], types: Sequence[str], fallen: Mapping[str, str]
+) -> list[str]:
+    """A sentence where an output takes notably more bits than its method is meant to.
 
     Args:
         method: what was asked for.
-        plan: the output.
+        targets: all tensors.
+        types: type of each.
         fallen: by tensor, the type that it would have, as :func:`converter.recipes.choose.fallbacks` tells.
     """
-    others = [planned for planned in plan.tensors if planned.target.name in fallen]
-    more = sum(
-        planned.target.elements * (bits_of(planned.type) - bits_of(fallen[planned.target.name])) for planned in others
-    )
-    intended = plan.bits_per_weight - more / max(plan.elements, 1)
-    if plan.bits_per_weight < WORTH_TELLING * intended:
+    stored = {target.name: (target, kind) for target, kind in zip(targets, types, strict=True)}
+    elements = sum(target.elements for target in targets)
+    taken = sum(target.elements * bits_of(kind) for target, kind in stored.values()) / max(elements, 1)
+    others = [stored[name] for name in fallen]
+    more = sum(target.elements * (bits_of(kind) - bits_of(fallen[target.name])) for target, kind in others)
+    intended = taken - more / max(elements, 1)
+    if taken < WORTH_TELLING * intended:
         return []
-    matrices = sum(quantizable(planned.target) for planned in plan.tensors)
+    matrices = sum(quantizable(target) for target in targets)
     block = max(QUANT_TYPES[kind].block_size for kind in fallen.values())
-    rows = sorted({planned.target.row_length for planned in others})
+    rows = sorted({target.row_length for target, _ in others})
     lengths = ", ".join(map(str, rows[:3])) + (", …" if len(rows) > 3 else "")
-    types = " or ".join(sorted({planned.type for planned in others}))
+    kinds = " or ".join(sorted({kind for _, kind in others}))
     bits = bits_of(SMALL_BLOCKS)
-    fits = bits < plan.bits_per_weight and all(row % QUANT_TYPES[SMALL_BLOCKS].block_size == 0 for row in rows)
+    fits = bits < taken and all(row % QUANT_TYPES[SMALL_BLOCKS].block_size == 0 for row in rows)
     advice = f"; {SMALL_BLOCKS} takes {bits:.2f} with such rows" if fits and method.name != SMALL_BLOCKS else ""
-    taken = f"{method.name} takes {plan.bits_per_weight:.2f} bits per weight here instead of {intended:.2f}"
     return [
-        f"{taken}: {len(others)} of {matrices} matrices are stored as {types}, because their rows of {lengths} are not "
-        f"a multiple of {block}{advice}"
+        f"{method.name} takes {taken:.2f} bits per weight here instead of {intended:.2f}: {len(others)} of {matrices} "
+        f"matrices are stored as {kinds}, because their rows of {lengths} are not a multiple of {block}{advice}"
     ]
 
 
