@@ -59,7 +59,7 @@ class Request:
         dry_run: plan and prove, write nothing.
 
     Raises:
-        UsageError: a value that is not among the few there are, or a number below 1.
+        UsageError: a value that is not among the few there are or a number below 1.
     """
 
     model: str | Path = field(

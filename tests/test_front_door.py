@@ -107,6 +107,7 @@ def test_words_get_what_is_nearest_in_sense(here: Path, word: str, method: str) 
 def test_words_in_other_formats(here: Path, container: str, word: str, method: str) -> None:
     said = refusal("my-model", "--method", word, "--format", container, code=2)
     assert said.startswith(f"--format {container} has no method {word!r}; did you mean {method}?")
+    assert refusal("my-model", word, "--format", container, code=2) == said
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,10 @@ def test_synonyms_are_taken(here: Path, word: str, method: str) -> None:
         ("my-model out.gguf", "out.gguf: the output takes an option: convert my-model --output out.gguf", 2),
         ("my-model out.gguf q4_0", "out.gguf: the output takes an option: convert my-model q4_0 --output out.gguf", 2),
         ("my-model ./list", "./list: a second model? A conversion reads one; ", 2),
-        ("my-model q4_0,q8_0 -o x.gguf", "--output x.gguf is one name for 2 methods; give a directory, ", 2),
+        ("my-model q4_0,q8_0 -o x.gguf", "--output x.gguf is one name for 2 methods; give a directory ", 2),
         ("my-model q4_0,q8_0 -o {model}.gguf", "--output {model}.gguf is the same name for 2 methods; ", 2),
         ("my-model q4_0 -o {modle}.gguf", "output: template '{modle}.gguf' has no field 'modle'; did you", 2),
+        ("my-model q4_0 --output -", "-: is standard output, but an output is written at many ", 1),
         ("--model my-model --model list", "--model is given twice; convert batch converts several models", 2),
         ("--method q4_0 list", "--method belongs to a conversion, but list is a command; a model ", 2),
         ("my-model --outtype q4_0", "no such option --outtype; did you mean --method?", 2),
@@ -150,7 +152,7 @@ def test_synonyms_are_taken(here: Path, word: str, method: str) -> None:
         ("my-model --format hf", "--format: 'hf' is not a value; did you mean 'safetensors'?", 2),
         ("my-model --verify yes", "--verify: 'yes' is not a value; did you mean 'load'?", 2),
         ("my-model --torch-dtype fp16", "--torch-dtype: 'fp16' is not a value; did you mean 'float16'", 2),
-        ("gpt2", "gpt2: no such directory; the Hub calls that model openai-community/gpt2", 1),
+        ("gpt2", "gpt2: no such directory; on the Hub that model is openai-community/gpt2", 1),
         ("my-modle q4_0", "my-modle: no such directory; did you mean ./my-model?", 1),
         ("zebra q4_0", "zebra: no such directory; a model of the Hub is given as ORG/NAME, such as ", 1),
         ("ollama my-model mine", "my-model: is a directory, and Ollama takes a GGUF file; make one first: ", 2),

@@ -105,8 +105,8 @@ def understood(words: Sequence[str], options: Mapping[str, Any]) -> Asked:
     model = options["model"]
     if model is None and words and is_method(words[0]):
         model = file.get("model")
-    model, names = settle_words(words, model, options["method"])
     container = options["output_format"] or file.get("output_format", Request.output_format)
+    model, names = settle_words(words, model, options["method"], container)
     notes = []
     if not names and "method" in file:
         names = [file["method"]]

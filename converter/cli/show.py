@@ -49,8 +49,9 @@ def print_record(record: Record) -> None:
     files = {name: facts.pop(name) for name in ("source_files", "output_files")}
     warnings, _ = facts.pop("warnings"), facts.pop("files")
     for name, value in facts.items():
-        shown = size(value) if name.endswith("_bytes") else value
-        click.echo(f"{name.replace('_', ' ')}: {shown}")
+        if value not in (None, ""):
+            shown = size(value) if name.endswith("_bytes") else figure(value) if isinstance(value, float) else value
+            click.echo(f"{name.replace('_', ' ')}: {shown}")
     for name, values in nested.items():
         click.echo(f"{name}:" if values else f"{name}: none")
         for key, value in (values or {}).items():

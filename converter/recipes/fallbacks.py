@@ -40,7 +40,7 @@ def fallback_warnings(
     matrices = sum(quantizable(target) for target in targets)
     block = max(QUANT_TYPES[kind].block_size for kind in fallen.values())
     rows = sorted({target.row_length for target, _ in others})
-    lengths = ", ".join(map(str, rows[:3])) + (", …" if len(rows) > 3 else "")
+    lengths = " and ".join(map(str, rows)) if len(rows) < 4 else f"{rows[0]} to {rows[-1]}"
     kinds = " or ".join(sorted({kind for _, kind in others}))
     bits = bits_of(SMALL_BLOCKS)
     fits = bits < taken and all(row % QUANT_TYPES[SMALL_BLOCKS].block_size == 0 for row in rows)
