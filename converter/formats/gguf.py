@@ -129,7 +129,7 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
         if kind != was and QUANT_TYPES[was].block_size > 1 and not request.allow_requantize:
             raise RecipeError(
                 f"{model.path}: {target.name} is quantized already ({was}); quantizing it again to {kind} loses more "
-                "than starting from the original weights; pass --allow-requantize to do it all the same"
+                "than starting from the original weights; pass --allow-requantize to do it anyway"
             )
     general = [
         uint32("general.file_type", method.file_type),
