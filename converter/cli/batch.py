@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--resume", is_flag=True, help="Leave out what the catalogue has already; do only what is missing.")
-@click.option("--jobs", "at_a_time", type=click.IntRange(1), default=1, show_default=True, help="Models at a time.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of all together.  [default: the processors]")
-@click.option("--dry-run", is_flag=True, help="Print the jobs, do nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--force", is_flag=True, help="Convert again what the catalogue has, and replace it.")
-@click.option("--log-json", is_flag=True, help="Log one JSON object a line on standard error.")
+@click.option("--resume", is_flag=True, help="Skip results that the catalogue already has.")
+@click.option(
+    "--jobs",
+    "at_a_time",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Models to convert at the same time.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Worker threads in total.  [default: all processors]")
+@click.option("--dry-run", is_flag=True, help="Print the jobs without running them.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--force", is_flag=True, help="Convert even what the catalogue already has.")
+@click.option("--log-json", is_flag=True, help="Log to standard error as JSON, one object per line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log every step.")
-@click.option("--quiet", "-q", is_flag=True, help="Log nothing but warnings and errors; print no table.")
+@click.option("--quiet", "-q", is_flag=True, help="Log only warnings and errors; print no table.")
 @click.pass_context
 def batch(
     context: click.Context,
@@ -41,10 +48,10 @@ def batch(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Convert many models by many methods, as FILE says; configs/batch.yaml shows how.
+    """Convert many models with many methods, listed in FILE; configs/batch.yaml is an example.
 
-    Each model is read once for all its methods. What fails doesn't stop the rest; the exit code is 1 then. A batch that
-    was interrupted goes on with --resume.
+    Each model is read once for all its methods. If a job fails, the others still run, and the exit code is 1. To
+    continue an interrupted batch, run it again with --resume.
     """
     from converter.logs import configure_logs
 
@@ -155,7 +162,7 @@ def log(outcome: Outcome) -> None:
     if outcome.result is None:
         event("failed", outcome.reason, job=name, error=outcome.error, exit_code=outcome.exit_code)
     elif outcome.kept:
-        event("kept", f"{outcome.result.output} is there already", job=name, output=str(outcome.result.output))
+        event("kept", f"{outcome.result.output} already exists", job=name, output=str(outcome.result.output))
     else:
         log_result(outcome.result, job=name)
 
