@@ -92,7 +92,7 @@ def export_adapter(
     check_output(output, overwrite=overwrite)
     adapter = open_adapter(directory, elsewhere)
     check_base(adapter, base)
-    family = find_family(base.config)(base.config, base.tensors)
+    family = find_family(base.config, base.tensors)(base.config, base.tensors)
     steps = low_rank_steps(adapter, base)
     targets = [target for target in family.tensors() if any(piece.source in steps for piece in target.pieces)]
     for tensor in sorted(steps.keys() - {piece.source for target in targets for piece in target.pieces}):

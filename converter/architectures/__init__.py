@@ -9,7 +9,8 @@ import importlib
 import pkgutil
 
 from converter.architectures import families
-from converter.architectures.family import FAMILIES, Family, check_all_used, find_family, in_transformers, model_types
+from converter.architectures.class_names import find_family
+from converter.architectures.family import FAMILIES, Family, check_all_used, in_transformers, model_types
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 
 for _module in pkgutil.walk_packages(families.__path__, f"{families.__name__}."):

@@ -19,7 +19,7 @@ from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
 from converter.checkpoints.foreign import explained_names
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError, CheckpointError
+from converter.errors import CheckpointError
 from converter.gguf.key_values import KeyValue
 
 #: The family's own names.
@@ -65,6 +65,7 @@ class Family(ABC):
         sources: Mapping[str, SourceTensor],
         *,
         renamed: Mapping[str, str] = AS_SPELLED,
+        within: str = "",
     ) -> None:
         """A checkpoint's family.
 
@@ -72,10 +73,11 @@ class Family(ABC):
             config: the parsed ``config.json``.
             sources: the checkpoint's tensors by name.
             renamed: beginnings of the whole model's names, each with what this checkpoint has in its place.
+            within: where the fields stand in the file, for messages: ``""`` or ``"text_config."``.
         """
         other = {self.aliases[name]: value for name, value in config.items() if name in self.aliases}
         given = {name: value for name, value in other.items() if value is not None}
-        self.config = Hyperparameters({**config, **given}, self.defaults)
+        self.config = Hyperparameters({**config, **given}, self.defaults, within)
         self.sources = sources
         self.renamed = renamed
         if not renamed and self.body and self.holds(self.source_name("token_embd").removeprefix(self.body)):
@@ -101,9 +103,14 @@ class Family(ABC):
         """Rows of the embedding, to which the vocabulary is padded."""
         return self.config.integer("vocab_size")
 
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        """Lengths in tokens up to which llama.cpp computes what the model does, each with the cause of its end."""
+        yield from ()
+
     def warnings(self) -> list[str]:
         """What a user should know about this model in llama.cpp though it converts; one sentence each."""
-        return []
+        length, cause = min(self.exact_lengths(), default=(0, ""))
+        return [f"{cause}: the file is exact up to a context of {length} tokens"] if cause else []
 
     def leaves_out(self, source: str) -> bool:
         """Whether a source tensor is left out on purpose."""
@@ -237,27 +244,3 @@ def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:
             f"unexpected tensor {unexpected[0]}{others}; {type(family).__name__} has no place for it: {cause} "
             "--leave-out REGEX goes on without those that you name"
         )
-
-
-def find_family(config: Mapping[str, Any]) -> type[Family]:
-    """The family of a config.json.
-
-    Raises:
-        ArchitectureError: no ``architectures``, or none of them is supported; the message lists those that are, or
-            says why llama.cpp does not run this one as it is.
-    """
-    names = config.get("architectures")
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise ArchitectureError(
-            f"config.json: 'architectures' is {names!r}, a list with the model's class name expected"
-        )
-    for name in names:
-        if name in FAMILIES:
-            return FAMILIES[name]
-        if name in COMPUTED_OTHERWISE:
-            raise ArchitectureError(
-                f"config.json: architecture {name} cannot be represented: {COMPUTED_OTHERWISE[name]}"
-            )
-    raise ArchitectureError(
-        f"config.json: architecture {', '.join(names)} is not supported; supported: {', '.join(sorted(FAMILIES))}"
-    )

@@ -10,7 +10,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from converter.checkpoints.consolidated import PARAMETERS, open_original
-from converter.checkpoints.files import CONFIG, EXPECTED, Files
+from converter.checkpoints.files import CONFIG, EXPECTED, PIPELINE, Files
 from converter.checkpoints.foreign import refuse_foreign
 from converter.checkpoints.names import belongs_to_no_model, recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
@@ -83,6 +83,11 @@ def open_checkpoint(
     """
     directory = Path(directory)
     files = Files.of(directory, elsewhere)
+    if CONFIG not in files.names and PIPELINE in files.names:
+        raise CheckpointError(
+            f"{directory}: is a diffusion model of several parts ({PIPELINE}), which makes images; only language "
+            "models and text encoders are converted, one of which may be its directory text_encoder"
+        )
     weights = find_weights(files)
     described = [name for name in (CONFIG, *([PARAMETERS] if weights.original else [])) if name in files.names]
     if not described or (weights.original and PARAMETERS not in described):

@@ -12,6 +12,8 @@ from converter.errors import CheckpointError
 from converter.sources.source_file import SourceFile, unreadable
 
 CONFIG = "config.json"
+#: What diffusers writes beside the directories of a pipeline's parts.
+PIPELINE = "model_index.json"
 EXPECTED = f"a checkpoint directory, which holds {CONFIG}, weights (*.safetensors or *.bin) and the tokenizer's files"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)

@@ -17,7 +17,7 @@ from converter.errors import RecipeError
 from converter.formats.gguf_layout import lay_out_files
 from converter.formats.layout import Format, Prepared
 from converter.gguf.general import general_key_values
-from converter.gguf.key_values import KeyValue, uint32
+from converter.gguf.key_values import KeyValue, string, uint32
 from converter.imatrix import ImportanceMatrix, combine, read_imatrix
 from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
@@ -26,6 +26,7 @@ from converter.recipes import prune as prune_blocks
 from converter.recipes.choose import fallbacks
 from converter.recipes.fallbacks import fallback_warnings
 from converter.request import LOAD_DTYPES
+from converter.vocabs.model_names import name_that_loads
 
 if TYPE_CHECKING:
     from converter.architectures import TargetTensor
@@ -99,11 +100,19 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
     shapes = {target.name: target.shape for target in chosen.targets}
     general = general_key_values(model.path, model.name, family.arch, shapes, method.file_type)
     name = next((pair.value for pair in general if pair.key == "general.name"), "")
+    name, renamed = name_that_loads(name, lambda: model.vocabulary(request.pre, name, prove=False)[0].tokens)
+    general = [string(pair.key, name) if pair.key == "general.name" else pair for pair in general]
     vocabulary, warnings = model.vocabulary(request.pre, name, prove=request.verify != "none")
     metadata = overrides.apply_to([*general, *chosen.own, *vocabulary.key_values()])
     plan = chosen.plan(metadata, model, LOAD_DTYPES[request.torch_dtype])
-    read = (*model.checkpoint.notices, *family.warnings(), *warnings)
-    notices = (*read, *chosen.weights.warnings, *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen))
+    notices = (
+        *model.checkpoint.notices,
+        *family.warnings(),
+        *warnings,
+        *filter(None, [renamed]),
+        *chosen.weights.warnings,
+        *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen),
+    )
     return Planned(plan, family.arch, chosen.weights.by_tensor, notices)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import math
 import tempfile
@@ -13,6 +14,9 @@ import gguf
 import numpy as np
 
 from converter.gguf.key_values import KeyValue
+
+CARD = "README.md"
+CONFIGURATIONS = ("config.json", "generation_config.json")
 
 
 def general_key_values(
@@ -57,11 +61,33 @@ def general_key_values(
 
 @contextmanager
 def named(directory: Path, name: str) -> Iterator[Path]:
-    """A path to the directory that ends with the model's name, from which ``gguf.Metadata`` reads facts."""
-    if directory.resolve().name == name:
+    """A path that ends with the model's name, to the directory or to as much of it as ``gguf.Metadata`` reads.
+
+    It takes no byte-order mark, so a file that begins with one is copied without.
+    """
+    marked = [file for file in CONFIGURATIONS if begins_with_mark(directory / file)]
+    if directory.resolve().name == name and not marked:
         yield directory
         return
     with tempfile.TemporaryDirectory() as folder:
         link = Path(folder) / name
-        link.symlink_to(directory.resolve())
+        if not marked:
+            link.symlink_to(directory.resolve())
+            yield link
+            return
+        link.mkdir()
+        for path in (directory / file for file in (CARD, *CONFIGURATIONS)):
+            if path.name in marked:
+                (link / path.name).write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+            elif path.is_file():
+                (link / path.name).symlink_to(path.resolve())
         yield link
+
+
+def begins_with_mark(path: Path) -> bool:
+    """Whether a file begins with UTF-8's byte-order mark."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+    except OSError:
+        return False

@@ -10,6 +10,11 @@ from typing import Any
 
 from gguf import GGUFValueType
 
+from converter.errors import ConversionError
+
+#: The largest finite number in float32.
+FLOAT32_LARGEST = float.fromhex("0x1.fffffep+127")
+
 
 @dataclass(frozen=True)
 class KeyValue:
@@ -35,10 +40,16 @@ class KeyValue:
 
 
 def uint32(key: str, value: int) -> KeyValue:
+    """Raises ConversionError for a number that uint32 does not hold, which only sizes that nobody has lead to."""
+    if not 0 <= value < 2**32:
+        raise ConversionError(f"{key}: would be {int(value)}, which uint32 does not hold; is config.json right?")
     return KeyValue(key, int(value), GGUFValueType.UINT32)
 
 
 def float32(key: str, value: float) -> KeyValue:
+    """Raises ConversionError for a number that float32 does not hold."""
+    if not abs(value) <= FLOAT32_LARGEST:
+        raise ConversionError(f"{key}: would be {value}, which float32 does not hold; is config.json right?")
     return KeyValue(key, float(value), GGUFValueType.FLOAT32)
 
 

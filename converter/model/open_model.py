@@ -61,7 +61,9 @@ class OpenModel:
         """
         from converter.architectures import find_family
 
-        family = find_family(self.checkpoint.config)(self.checkpoint.config, self.checkpoint.tensors)
+        family = find_family(self.checkpoint.config, self.checkpoint.tensors)(
+            self.checkpoint.config, self.checkpoint.tensors
+        )
         if self.header is None:
             family.directory = self.path
         return family
@@ -105,6 +107,7 @@ class OpenModel:
         if vocabulary.dropped:
             dropped = ", ".join(vocabulary.dropped)
             warnings.append(f"added tokens without a row in the embedding are left out: {dropped}")
+        warnings.extend(vocabulary.left_out)
         if not prove:
             return vocabulary, warnings
         proof = self._proofs[pre, name] = prove_vocabulary(vocabulary, self.tokenizer, name=name)

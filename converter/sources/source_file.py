@@ -21,11 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.errors import CheckpointError
+from converter.errors import CheckpointError, ConversionError
 from converter.sources.contents import LOOKED_AT, described
 
 JSON_LIMIT = 100_000_000
 """Bytes of JSON that are read at most; safetensors puts the same limit on its header."""
+
+DEEPEST = 64
+"""Levels of objects and lists in a file of a checkpoint; what reads or writes one deeper could exhaust the stack."""
 
 _LFS_PREFIX = b"version https://git-lfs"
 
@@ -139,25 +142,60 @@ def read_json_object(file: SourceFile, *, strict: bool = False) -> dict[str, Any
     return parse_json_object(text, str(file.path), strict=strict)
 
 
-def parse_json_object(text: bytes, what: str, *, strict: bool = False) -> dict[str, Any]:
-    """Parse a stranger's JSON.
+def parse_json_object(
+    text: bytes, what: str, *, strict: bool = False, error: type[ConversionError] = CheckpointError
+) -> dict[str, Any]:
+    """Parse a stranger's JSON object.
 
     Args:
-        text: UTF-8.
+        text: as :func:`parse_json` takes it.
         what: what it is, for the message.
-        strict: refuse NaN, infinity and a key given twice, of which Python otherwise keeps the last.
+        strict: refuse what :func:`parse_json` then refuses.
+        error: what is raised.
 
     Raises:
-        CheckpointError: not UTF-8, not JSON, nested too deeply, or not an object.
+        error: as :func:`parse_json`, or it is not an object.
+    """
+    value = parse_json(text, what, strict=strict, error=error)
+    if not isinstance(value, dict):
+        raise error(f"{what}: holds {quoted(value)}, expected a JSON object; download it again")
+    return value
+
+
+def parse_json(text: bytes, what: str, *, strict: bool = False, error: type[ConversionError] = CheckpointError) -> Any:
+    """Parse a stranger's JSON: the one place where a file's JSON is read.
+
+    Args:
+        text: UTF-8; unless it is strict, a byte-order mark may stand before it, as Windows' editors write it.
+        what: what it is, for the message.
+        strict: refuse NaN, infinity and a key given twice, of which Python otherwise keeps the last, as transformers
+            does too.
+        error: what is raised.
+
+    Raises:
+        error: not UTF-8, not JSON, or nested too deeply.
     """
     hooks: dict[str, Any] = {"object_pairs_hook": _unique_members, "parse_constant": _no_constant} if strict else {}
     try:
-        value = json.loads(text.decode("utf-8"), **hooks)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{what}: is not valid JSON: {error}; download it again") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{what}: holds {quoted(value)}, expected a JSON object; download it again")
+        value = json.loads(text.decode("utf-8" if strict else "utf-8-sig"), **hooks)
+    except RecursionError as cause:
+        raise error(f"{what}: is not valid JSON: nested too deeply; download it again") from cause
+    except ValueError as cause:
+        raise error(f"{what}: is not valid JSON: {cause}; download it again") from cause
+    if not strict and _deeper_than(value, DEEPEST):
+        raise error(f"{what}: is not valid JSON: nested too deeply; download it again")
     return value
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Whether there are more levels of objects and lists; without recursion, as there may be many."""
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(levels):
+        items = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [inner for item in items for inner in item if isinstance(inner, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,5 +216,8 @@ def unreadable(path: Path, error: OSError) -> CheckpointError:
 
 def quoted(value: object) -> str:
     """A stranger's value as it may appear in a message: printable, on one line, not endless."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        text = f"a {type(value).__name__} nested too deeply to be shown"
     return text if len(text) <= 120 else f"{text[:117]}..."

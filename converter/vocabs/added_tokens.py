@@ -64,7 +64,10 @@ def number(tokens: Iterable[AddedToken], ids: Mapping[str, int], size: int) -> l
 def moved(listed: Iterable[AddedToken], numbered: Iterable[AddedToken]) -> list[str]:
     """A sentence where files give added tokens other ids than transformers does, else nothing."""
     ids = {token.content: token.id for token in numbered}
-    others = {token.content: token.id for token in listed if token.id != ids.get(token.content, token.id)}
+    # Those that only have a name, and -1 for an id, move from nowhere.
+    others = {
+        token.content: token.id for token in listed if token.id >= 0 and token.id != ids.get(token.content, token.id)
+    }
     if not others:
         return []
     text, given = next(iter(others.items()))

@@ -6,9 +6,8 @@ llama.cpp has one token for the end of a text (eos), one for the end of a turn (
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-from converter.vocabs.files import TokenizerFiles, expect
 from converter.vocabs.vocabulary import Vocabulary
 
 # fmt: off
@@ -54,17 +53,17 @@ def fill_in_the_middle(vocabulary: Vocabulary) -> dict[str, int]:
     return ids | ({"eot": places["▁<EOT>"]} if "▁<EOT>" in places else {})
 
 
-def end_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
+def end_tokens(ends: Sequence[int], vocabulary: Vocabulary) -> tuple[dict[str, int], list[str]]:
     """Places for the end tokens that generation_config.json, or else config.json, lists beside the first.
+
+    Args:
+        ends: ids of the tokens listed (``TokenIds.ends``).
+        vocabulary: where some have a place already.
 
     Returns:
         Role (``eos``, ``eot``, ``eom``) to id, and a sentence for those that llama.cpp has no place for.
-
-    Raises:
-        VocabularyError: the list holds something else than ids.
     """
     taken = dict(vocabulary.special_ids)
-    ends = [token_id for token_id in _listed(files) if 0 <= token_id < len(vocabulary.tokens)]
     new: dict[str, int] = {}
     if ends and "eos" not in taken:
         new["eos"] = ends[0]
@@ -82,16 +81,3 @@ def end_tokens(files: TokenizerFiles, vocabulary: Vocabulary) -> tuple[dict[str,
                 unplaced.append(text)
     named = ", ".join(map(repr, unplaced))
     return new, [f"llama.cpp has no place for so many end tokens: it does not stop at {named}"] if unplaced else []
-
-
-def _listed(files: TokenizerFiles) -> list[int]:
-    inner: Any = files.config.get("text_config")
-    for name, content in (
-        ("generation_config.json", files.generation),
-        ("config.json", files.config),
-        ("config.json: text_config", inner if isinstance(inner, dict) else {}),
-    ):
-        if (given := content.get("eos_token_id")) is not None:
-            where = f"{files.directory / name}: eos_token_id"
-            return [expect(token_id, int, where) for token_id in (given if isinstance(given, list) else [given])]
-    return []

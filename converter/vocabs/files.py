@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from converter.errors import VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.sources.source_file import parse_json_object
 from converter.vocabs.added_tokens import MARKS, AddedToken, number
 from converter.vocabs.model_proto import read_model_type
 
@@ -274,31 +275,31 @@ def _built(files: TokenizerFiles) -> TokenizerFiles:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; an empty one where there is no file."""
-    text = read_text(path)
-    if text is None:
+    content = read_content(path)
+    if content is None:
         return {}
-    if text.startswith("version https://git-lfs"):
+    if content.startswith(b"version https://git-lfs"):
         raise VocabularyError(f"{path}: is a Git LFS pointer, not the file itself; fetch it with `git lfs pull`")
-    try:
-        value = json.loads(text)
-    except RecursionError as error:
-        raise VocabularyError(f"{path}: nested too deeply to be a tokenizer's file; fetch it again") from error
-    except ValueError as error:
-        raise VocabularyError(
-            f"{path}: not valid JSON ({error}); the download may be incomplete, fetch it again"
-        ) from error
-    return expect(value, dict, str(path))
+    return parse_json_object(content, str(path), error=VocabularyError)
 
 
 def read_text(path: Path) -> str | None:
     """The text of a file without a byte order mark, or None where there is no file."""
+    content = read_content(path)
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return None
+        # Lines end as Python reads them, and so transformers.
+        return None if content is None else content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise VocabularyError(
             f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); fetch it again"
         ) from error
+
+
+def read_content(path: Path) -> bytes | None:
+    """The bytes of a file, or None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise VocabularyError(f"{path}: cannot be read ({error.strerror})") from error

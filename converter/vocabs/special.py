@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from converter.vocabs.files import TokenizerFiles, expect
-
-ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+from converter.vocabs.token_ids import ROLES, read_token_ids, text_of
 
 
 def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, int], dict[str, bool]]:
@@ -23,7 +22,7 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
     Returns:
         Role (``bos``, ``eos``, …) to token id, and role to whether it is added (absent where the files do not say).
     """
-    names = {role: name for role in ROLES if (name := _name(files.settings.get(f"{role}_token")))}
+    names = {role: name for role in ROLES if (name := text_of(files.settings.get(f"{role}_token")))}
     flags: dict[str, bool] = {}
     if files.tokenizer:
         names.setdefault("bos", names.get("cls", ""))
@@ -38,21 +37,13 @@ def special_tokens(files: TokenizerFiles, vocab_size: int) -> tuple[dict[str, in
 
     ids: dict[str, int] = {}
     by_text = {token.content: token.id for token in reversed(files.added_tokens)}
-    text_config = files.config.get("text_config")
+    configured = read_token_ids(files, vocab_size).roles
     for role in (*ROLES, *(extra for extra in ("eot", "eom") if extra in names)):
-        inner = text_config.get(f"{role}_token_id") if isinstance(text_config, dict) else None
-        for candidate in (by_text.get(names.get(role, "")), files.config.get(f"{role}_token_id"), inner):
-            if isinstance(candidate, int) and not isinstance(candidate, bool) and 0 <= candidate < vocab_size:
-                ids[role] = candidate
-                break
+        named = by_text.get(names.get(role, ""), vocab_size)
+        token_id = named if named < vocab_size else configured.get(role)
+        if token_id is not None:
+            ids[role] = token_id
     return ids, flags
-
-
-def _name(entry: Any) -> str | None:
-    """Text of a special token, written as a string or as an object with ``content``."""
-    if isinstance(entry, dict):
-        entry = entry.get("content")
-    return entry if isinstance(entry, str) else None
 
 
 def _processors(files: TokenizerFiles) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from converter.vocabs.pretokenizers import NAMES
 from converter.vocabs.sentencepieces import read_byte_fallback, read_sentencepiece, read_shown_parts
 from converter.vocabs.tekken import read_tekken
 from converter.vocabs.tiktoken import read_tiktoken
+from converter.vocabs.token_ids import end_without, missing_texts, read_token_ids
 from converter.vocabs.unigram import read_unigram
 from converter.vocabs.vocabulary import Vocabulary
 from converter.vocabs.wordpiece import read_wordpiece
@@ -36,10 +37,17 @@ def read_files(directory: Path, vocab_size: int, *, pre: str | None = None) -> V
     vocabulary = _reader(files)(files, vocab_size)
     vocabulary = replace(vocabulary, special_ids={**fill_in_the_middle(vocabulary), **vocabulary.special_ids})
     files = vocabulary.files or files
-    ends, limits = end_tokens(files, vocabulary)
+    listed = read_token_ids(files, vocab_size)
+    ends, limits = end_tokens(listed.ends, vocabulary)
+    missing = missing_texts(files, vocabulary.tokens)
+    left_out = [*missing.values(), *listed.left_out]
+    if left_out and "eos" not in {**vocabulary.special_ids, **ends}:
+        left_out.append(end_without(vocabulary.model, vocabulary.tokens))
     vocabulary = replace(
         vocabulary,
         special_ids={**vocabulary.special_ids, **ends},
+        left_out=tuple(filter(None, left_out)),
+        dropped=tuple(text for text in vocabulary.dropped if text not in missing),
         limits=(*moved(files.listed_tokens, files.added_tokens), *limits),
         files=files.without_model(),
     )

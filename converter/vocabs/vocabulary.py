@@ -63,6 +63,7 @@ class Vocabulary:
         normalizer: ``lowercase`` and ``strip_accents`` (``bert`` only).
         chat_templates: name to template; ``default`` is the main one.
         limits: what llama.cpp cannot hold of it, one sentence each.
+        left_out: special tokens that its files name though the embedding has no row for them, one sentence each.
         dropped: added tokens left out because the embedding has no row for them.
         files: where it was read from, without tokens and merges.
     """
@@ -82,6 +83,7 @@ class Vocabulary:
     normalizer: Mapping[str, bool] = field(default_factory=dict)
     chat_templates: Mapping[str, str] = field(default_factory=dict)
     limits: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     given: bool = False
     files: TokenizerFiles | None = field(default=None, repr=False, compare=False)

@@ -38,9 +38,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("modern-bert", {"hidden_activation": "relu"}, "'hidden_activation' is 'relu'"),
     ("modern-bert", {"layer_types": ["full_attention"]}, "'layer_types' is .*, a list of 4"),
     ("modern-bert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "of full_attention is 'yarn'"),
-    ("modern-bert", {"rope_parameters": 7}, "rope parameters are 7, an object for each layer type expected"),
-    ("modern-bert", {"rope_scaling": {"rope_type": "linear"}}, "rope scaling of full_attention is {'rope_type'"),
-    ("modern-bert", {"rope_parameters": None, "local_rope_theta": None}, "'local_rope_theta' is None, a positive"),
+    ("modern-bert", {"rope_parameters": 7}, "'rope_parameters' is 7, an object expected"),
+    ("modern-bert", {"rope_scaling": {"rope_type": "linear"}}, "rope scaling of full_attention is 'linear'"),
+    ("modern-bert", {"rope_parameters": None, "local_rope_theta": 0}, "'local_rope_theta' is 0, a positive"),
 ]
 
 #: Modules behind the transformer or configurations of the pooling, and what the message must say.

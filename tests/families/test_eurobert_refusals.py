@@ -25,12 +25,12 @@ TOKENS = [6, *np.random.default_rng(7).integers(6, 500, 63).tolist()]
         ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
         ({"head_dim": 32}, "'head_dim' is 32, .* num_attention_heads = 64"),
         (
-            {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
-            "rope scaling 'dynamic' cannot be represented",
+            {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0}},
+            "rope scaling 'longrope' cannot be represented",
         ),
         (
             {"architectures": ["EuroBertForSequenceClassification"]},
-            "EuroBertForSequenceClassification is not supported",
+            "EuroBertForSequenceClassification is a classifier",
         ),
     ],
 )

@@ -20,7 +20,7 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0, "factor": 2.0}
 
 
 def rope(sections: Any, share: float = 0.5, **others: Any) -> dict[str, Any]:
@@ -30,33 +30,61 @@ def rope(sections: Any, share: float = 0.5, **others: Any) -> dict[str, Any]:
 
 #: Variation, changes of config.json's text_config, what the message must say.
 TEXT: list[tuple[str, dict[str, Any], str]] = [
-    ("llava", {"model_type": "qwen3"}, "'text_config' is 'qwen3', but only llama or mistral or qwen2 is converted"),
-    ("llava", {"model_type": ["llama"]}, r"'model_type' in 'text_config' is \['llama'\]"),
-    ("llava", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
-    ("llava", {"rope_parameters": DYNAMIC}, "rope scaling 'dynamic' cannot be represented"),
+    (
+        "llava",
+        {"model_type": "qwen3"},
+        "'text_config.model_type' is 'qwen3', but only llama or mistral or qwen2 is converted",
+    ),
+    ("llava", {"model_type": ["llama"]}, r"'text_config.model_type' is \['llama'\]"),
+    ("llava", {"hidden_act": "gelu"}, "'text_config.hidden_act' is 'gelu'"),
+    ("llava", {"rope_parameters": LONGROPE}, "rope scaling 'longrope' cannot be represented"),
     ("llava", {"num_key_value_heads": 3}, "num_attention_heads 4 is not a multiple of num_key_value_heads 3"),
-    ("smolvlm", {"model_type": "mistral"}, "'text_config' is 'mistral', but only llama is converted"),
+    ("smolvlm", {"model_type": "mistral"}, "'text_config.model_type' is 'mistral', but only llama is converted"),
     ("internvl-qwen2", {"model_type": "gpt_oss"}, "is 'gpt_oss', but only qwen2 or qwen3 or qwen3_moe or llama is"),
     ("internvl-qwen2", {"rope_parameters": LLAMA3}, "needs frequency factors, which llama.cpp does not read for qwen2"),
-    ("internvl-qwen3", {"attention_bias": True}, "'attention_bias' is True"),
-    ("internvl-qwen3-moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
-    ("lfm2vl", {"model_type": "lfm2_moe"}, "'text_config' is 'lfm2_moe', but only lfm2 is converted"),
-    ("lfm2vl", {"conv_bias": True}, "'conv_bias' is True"),
+    ("internvl-qwen3", {"attention_bias": True}, "'text_config.attention_bias' is True"),
+    ("internvl-qwen3-moe", {"norm_topk_prob": False}, "'text_config.norm_topk_prob' is False"),
+    ("lfm2vl", {"model_type": "lfm2_moe"}, "'text_config.model_type' is 'lfm2_moe', but only lfm2 is converted"),
+    ("lfm2vl", {"conv_bias": True}, "'text_config.conv_bias' is True"),
     ("exaone45", {"model_type": "exaone_moe"}, "is 'exaone_moe', but only exaone4_5_text or exaone4 is converted"),
     ("exaone45", {"sliding_window": 24}, "'sliding_window' is 24, .* only where num_hidden_layers is 64, not 2"),
-    ("glm4v", rope([8, 12, 11]), r"'mrope_section' is \[8, 12, 11\], .* the 32 pairs of a head"),
-    ("glm4v", rope([0, 16, 16]), r"'mrope_section' is \[0, 16, 16\], .* only with pairs for time and for rows"),
-    ("glm4v", rope([16, 0, 16]), r"'mrope_section' is \[16, 0, 16\], .* only with pairs for time and for rows"),
+    (
+        "glm4v",
+        rope([8, 12, 11]),
+        r"'text_config.rope_parameters.mrope_section' is \[8, 12, 11\], .* the 32 pairs of a head",
+    ),
+    (
+        "glm4v",
+        rope([0, 16, 16]),
+        r"'text_config.rope_parameters.mrope_section' is \[0, 16, 16\], .* only with pairs for time and for rows",
+    ),
+    (
+        "glm4v",
+        rope([16, 0, 16]),
+        r"'text_config.rope_parameters.mrope_section' is \[16, 0, 16\], .* only with pairs for time and for rows",
+    ),
     ("glm4v", rope([16, 16, 16], 0.75), "'partial_rotary_factor' turns 96 of the 128 elements of a head"),
     ("glm4v", rope([8, 12, 12], **LLAMA3), "needs frequency factors"),
     ("glm4v", {"head_dim": 64}, "'head_dim' is 64"),
     # Without the field the sections of heads of 128 elements hold.
-    ("glm-ocr", {"rope_parameters": {"rope_theta": 1e4}}, r"'mrope_section' is \[8, 12, 12\], .* the 64 pairs"),
-    ("glm-ocr", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
-    ("glm4vmoe", rope([0, 16, 16]), r"'mrope_section' is \[0, 16, 16\], .* runs glm4moe only with pairs for time"),
+    (
+        "glm-ocr",
+        {"rope_parameters": {"rope_theta": 1e4}},
+        r"'text_config.rope_parameters.mrope_section' is \[8, 12, 12\], .* the 64 pairs",
+    ),
+    ("glm-ocr", {"hidden_act": "gelu"}, "'text_config.hidden_act' is 'gelu'"),
+    (
+        "glm4vmoe",
+        rope([0, 16, 16]),
+        r"'text_config.rope_parameters.mrope_section' is \[0, 16, 16\], .* runs glm4moe only with pairs for time",
+    ),
     ("glm4vmoe", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'n_routed_experts' is only 8"),
-    ("paddleocr-vl-nested-tied", {"use_bias": True}, "'use_bias' is True"),
-    ("paddleocr-vl-nested-tied", rope([8, 12, 12]), r"'mrope_section' is \[8, 12, 12\], .* the 64 pairs of a head"),
+    ("paddleocr-vl-nested-tied", {"use_bias": True}, "'text_config.use_bias' is True"),
+    (
+        "paddleocr-vl-nested-tied",
+        rope([8, 12, 12]),
+        r"'text_config.rope_parameters.mrope_section' is \[8, 12, 12\], .* the 64 pairs of a head",
+    ),
 ]
 
 #: Variation, changes of config.json itself, what the message must say.

@@ -30,8 +30,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gemma3n-short", {"use_bidirectional_attention": True}, "'use_bidirectional_attention' is True"),
     ("gemma3n-short", {"layer_types": [FULL] * 6}, "'layer_types' has 'full_attention' for all layers"),
     ("gemma3n-short", {"num_kv_shared_layers": 1}, "'num_kv_shared_layers' is 1, .* gemma3n of 6 layers only with 0"),
-    ("gemma3n-short", {"intermediate_size": [4096] * 5 + [2048]}, r"'intermediate_size' is \[4096, .* one length"),
-    ("gemma3n-short", {"intermediate_size": [4096]}, r"'intermediate_size' is \[4096\], .* all 6 layers"),
+    ("gemma3n-short", {"intermediate_size": [4096] * 5 + [2048]}, r"'intermediate_size' is \[4096, .* the same number"),
+    ("gemma3n-short", {"intermediate_size": [4096]}, r"'intermediate_size' is \[4096\], .* each of 6 layers"),
     ("gemma3n-short", {"intermediate_size": ["4096"] * 6}, "'intermediate_size' is"),
     # transformers' default: none of so few layers is sparse.
     ("gemma3n-short", {"activation_sparsity_pattern": None}, r"'activation_sparsity_pattern' is \[0.0, 0.0, "),

@@ -42,7 +42,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("afmoe", {"route_norm": False}, "'route_norm' is False"),
     ("afmoe", {"n_group": 2}, "'n_group' is 2"),
     ("afmoe", {"num_expert_groups": 2}, "'num_expert_groups' is 2"),
-    ("afmoe", {"route_scale": 0}, "'route_scale' is 0.0, a positive number expected"),
+    ("afmoe", {"route_scale": 0}, "'route_scale' is 0, a positive number expected"),
     ("afmoe", {"num_shared_experts": 0}, "'num_shared_experts' is 0"),
     ("afmoe", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'num_experts' is only 8"),
     ("afmoe", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),

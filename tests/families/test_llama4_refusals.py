@@ -37,7 +37,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"layer_types": ["full_attention"]}, "'layer_types' is .* a list of 5"),
     ({"layer_types": ["sliding_attention"] * 5}, "'layer_types' is .* chunked_attention expected"),
     ({"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
-    ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rope scaling 'dynamic'"),
+    ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "rope scaling 'longrope'"),
     (
         {"rope_parameters": LLAMA3 | {"low_freq_factor": 4.0, "high_freq_factor": 1.0}},
         "rope high_freq_factor 1.0 is below low_freq_factor 4.0",

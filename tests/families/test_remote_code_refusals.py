@@ -21,15 +21,15 @@ LING2 = LING | {"partial_rotary_factor": 0.5, "head_dim": 64}
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("BaichuanForCausalLM", {}, "'num_hidden_layers' is 2, but llama.cpp runs baichuan with 32 layers"),
     ("InternLM2ForCausalLM", {"bias": True}, "'bias' is True"),
-    ("MiniCPMForCausalLM", {"scale_emb": 1}, "no 'scale_depth', a number expected"),
+    ("MiniCPMForCausalLM", {"scale_emb": 1}, "no 'scale_depth', a positive number expected"),
     ("MiniCPMForCausalLM", {"scale_emb": -1}, "'scale_emb' is -1, a positive number expected"),
     ("MiniCPMForCausalLM", {"num_experts": 8}, "'num_experts' is 8"),
     ("ExaoneForCausalLM", {"activation_function": "gelu"}, "'activation_function' is 'gelu'"),
     ("ExaoneForCausalLM", {"head_dim": 128}, "'head_dim' is 128, but llama.cpp runs exaone only with"),
     (
         "ExaoneForCausalLM",
-        {"head_dim": None, "rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
-        "rope scaling 'dynamic' cannot be represented",
+        {"head_dim": None, "rope_parameters": None, "rope_scaling": {"type": "longrope", "factor": 2.0}},
+        "rope scaling 'longrope' cannot be represented",
     ),
     ("InternLM3ForCausalLM", {"rope_parameters": {"rope_type": "longrope"}}, "rope scaling 'longrope' cannot be"),
     ("ChatGLMModel", {"ffn_hidden_size": 512}, "'multi_query_attention' is False"),
@@ -40,7 +40,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ChatGLMModel", CHATGLM | {"post_layer_norm": False}, "'post_layer_norm' is False"),
     ("ChatGLMModel", CHATGLM | {"position_encoding_2d": True}, "'position_encoding_2d' is True"),
     ("ChatGLMModel", CHATGLM | {"kv_channels": 128}, "'head_dim' is 128, but llama.cpp runs chatglm only with"),
-    ("ChatGLMModel", CHATGLM | {"rope_ratio": 0}, "'rope_ratio' is 0.0, a positive number expected"),
+    ("ChatGLMModel", CHATGLM | {"rope_ratio": 0}, "'rope_ratio' is 0, a positive number expected"),
     (
         "ChatGLMForConditionalGeneration",
         CHATGLM | {"rope_ratio": 50, "padded_vocab_size": 65024},

@@ -29,38 +29,70 @@ def rope(sections: Any) -> dict[str, Any]:
 
 #: Variation, changes of config.json's text_config, what the message must say.
 TEXT: list[tuple[str, dict[str, Any], str]] = [
-    ("qwen2vl", rope([8, 12, 11]), r"'mrope_section' is \[8, 12, 11\], .* the 32 pairs of a head"),
-    ("qwen2vl", rope([32]), r"'mrope_section' is \[32\]"),
-    ("qwen2vl", rope("8, 12, 12"), "'mrope_section' is '8, 12, 12'"),
-    ("qwen2vl", rope([8.0, 12, 12]), r"'mrope_section' is \[8.0, 12, 12\]"),
-    ("qwen2vl", rope([-8, 20, 20]), r"'mrope_section' is \[-8, 20, 20\]"),
+    (
+        "qwen2vl",
+        rope([8, 12, 11]),
+        r"'text_config.rope_parameters.mrope_section' is \[8, 12, 11\], .* the 32 pairs of a head",
+    ),
+    ("qwen2vl", rope([32]), r"'text_config.rope_parameters.mrope_section' is \[32\]"),
+    ("qwen2vl", rope("8, 12, 12"), "'text_config.rope_parameters.mrope_section' is '8, 12, 12'"),
+    ("qwen2vl", rope([8.0, 12, 12]), r"'text_config.rope_parameters.mrope_section' is \[8.0, 12, 12\]"),
+    ("qwen2vl", rope([-8, 20, 20]), r"'text_config.rope_parameters.mrope_section' is \[-8, 20, 20\]"),
     # Without the field the sections of heads of 128 elements hold.
-    ("qwen2vl", {"rope_parameters": {"rope_theta": 1e4}}, r"'mrope_section' is \[16, 24, 24\], .* the 32 pairs"),
+    (
+        "qwen2vl",
+        {"rope_parameters": {"rope_theta": 1e4}},
+        r"'text_config.rope_parameters.mrope_section' is \[16, 24, 24\], .* the 32 pairs",
+    ),
     ("qwen2vl", {"rope_parameters": LLAMA3 | {"mrope_section": [8, 12, 12]}}, "needs frequency factors"),
     ("qwen2vl", {"rope_parameters": YARN | {"mrope_section": [8, 12, 12]}}, "needs frequency factors"),
-    ("qwen2vl", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
+    ("qwen2vl", {"hidden_act": "gelu"}, "'text_config.hidden_act' is 'gelu'"),
     # llama.cpp reads the field in other families only.
     ("qwen2vl", {"rms_norm_eps": 1e-4}, "'rms_norm_eps' is 0.0001, .* at most 1e-05 expected"),
-    ("qwen3vl", rope([24, 20, 20]), r"'mrope_section' is \[24, 20, 20\], .* the 32 pairs of a head"),
-    ("qwen3vl", rope([32, 0, 0]), r"'mrope_section' is \[32, 0, 0\], .* turns by 192.0 radians over the context"),
-    ("qwen3vl", {"attention_bias": True}, "'attention_bias' is True"),
-    ("qwen3vlmoe", {"mlp_only_layers": [0]}, r"'mlp_only_layers' is \[0\]"),
-    ("qwen3vlmoe", {"decoder_sparse_step": 2}, "'decoder_sparse_step' is 2"),
+    (
+        "qwen3vl",
+        rope([24, 20, 20]),
+        r"'text_config.rope_parameters.mrope_section' is \[24, 20, 20\], .* the 32 pairs of a head",
+    ),
+    (
+        "qwen3vl",
+        rope([32, 0, 0]),
+        r"'text_config.rope_parameters.mrope_section' is \[32, 0, 0\], .* turns by 192.0 radians over the context",
+    ),
+    ("qwen3vl", {"attention_bias": True}, "'text_config.attention_bias' is True"),
+    ("qwen3vlmoe", {"mlp_only_layers": [0]}, r"'text_config.mlp_only_layers' is \[0\]"),
+    ("qwen3vlmoe", {"decoder_sparse_step": 2}, "'text_config.decoder_sparse_step' is 2"),
     ("qwen3vlmoe", {"num_experts_per_tok": 9}, "'num_experts_per_tok' is 9, but 'num_local_experts' is only 8"),
-    ("mistral-small3", {"model_type": "mistral4"}, "'model_type' in 'text_config' is 'mistral4', .* or ministral3"),
-    ("mistral-small3", {"model_type": ["mistral"]}, r"'model_type' in 'text_config' is \['mistral'\]"),
-    ("mistral-small3", {"hidden_act": "gelu"}, "'hidden_act' is 'gelu'"),
-    ("ministral3-multimodal", {"rope_parameters": {"rope_theta": 1e6}}, "no 'llama_4_scaling_beta'"),
+    ("mistral-small3", {"model_type": "mistral4"}, "'text_config.model_type' is 'mistral4', .* or ministral3"),
+    ("mistral-small3", {"model_type": ["mistral"]}, r"'text_config.model_type' is \['mistral'\]"),
+    ("mistral-small3", {"hidden_act": "gelu"}, "'text_config.hidden_act' is 'gelu'"),
+    (
+        "ministral3-multimodal",
+        {"rope_parameters": {"rope_theta": 1e6}},
+        "no 'text_config.rope_parameters.llama_4_scaling_beta'",
+    ),
 ]
 
 #: Variation, changes of config.json itself, what the message must say.
 WHOLE: list[tuple[str, dict[str, Any], str]] = [
     ("qwen2vl", {"text_config": "qwen2"}, "'text_config' is 'qwen2', an object"),
     ("qwen3vl", {"text_config": None}, "'text_config' is None, an object"),
-    ("qwen3vl", {"vision_config": {"deepstack_visual_indexes": 3}}, "'deepstack_visual_indexes' .* is 3, a list"),
-    ("qwen3vl", {"vision_config": None}, r"'deepstack_visual_indexes' .* is \[8, 16, 24\], a list of at most"),
+    (
+        "qwen3vl",
+        {"vision_config": {"deepstack_visual_indexes": 3}},
+        "'vision_config.deepstack_visual_indexes' is 3, a list",
+    ),
+    (
+        "qwen3vl",
+        {"vision_config": None},
+        r"'vision_config.deepstack_visual_indexes' is \[8, 16, 24\], a list of at most",
+    ),
     ("mistral-small3", {"text_config": None}, "'text_config' is None, an object"),
-    ("mistral-small3", {"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no', true or false expected"),
+    (
+        "mistral-small3",
+        {"tie_word_embeddings": "no"},
+        "'tie_word_embeddings' is 'no', true or false expected",
+    ),
 ]
 
 

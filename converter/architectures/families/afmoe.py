@@ -69,7 +69,7 @@ class Afmoe(SigmoidExperts):
         # llama.cpp always multiplies the embedding by the square root of its length, and knows no biases.
         config.one_of("mup_enabled", True)
         config.one_of("attention_bias", False)
-        if config.config.get("sliding_window", 0) is None:
+        if config.says_none("sliding_window"):
             raise ArchitectureError(
                 f"config.json: 'sliding_window' is None, but llama.cpp runs {self.arch} only with a window"
             )
@@ -88,9 +88,10 @@ class Afmoe(SigmoidExperts):
         kinds = self.config.layer_types(layers, every(period), ("sliding_attention", "full_attention"))
         if kinds != every(FULL_EVERY):
             field = "layer_types" if "layer_types" in self.config else "global_attn_every_n_layers"
-            raise ArchitectureError(
-                f"config.json: {field!r} is {self.config.get(field)!r}, but llama.cpp runs {self.arch} only with full "
-                f"attention in every layer whose number is a multiple of {FULL_EVERY} and a window in the others"
+            raise self.config.refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with full attention in every layer whose number is a multiple of "
+                f"{FULL_EVERY} and a window in the others",
             )
 
     def choice(self, experts: int) -> dict[str, Any]:

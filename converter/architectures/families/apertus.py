@@ -51,7 +51,7 @@ class Apertus(Decoder):
     def rope(self) -> Rope:
         if "rope_parameters" in self.config or "rope_scaling" in self.config:
             return super().rope
-        return Rope.of(Hyperparameters({**self.config.config, "rope_parameters": USUAL_ROPE}, self.defaults))
+        return Rope.of(self.config, Hyperparameters(USUAL_ROPE))
 
     def key_values(self) -> list[KeyValue]:
         names = ("alpha_n", "alpha_p", "beta", "eps")

@@ -8,7 +8,6 @@ from typing import ClassVar
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.target import Operation, RowMap, TargetTensor, rotary_pairs, row_run
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
 
 #: llama.cpp runs a model of 32 layers with rope, one of 40 with ALiBi, any other without positions.
@@ -38,9 +37,10 @@ class Baichuan(Decoder):
 
     def key_values(self) -> list[KeyValue]:
         if self.config.integer("num_hidden_layers") not in (WITH_ROPE, WITH_ALIBI):
-            raise ArchitectureError(
-                f"config.json: 'num_hidden_layers' is {self.config.get('num_hidden_layers')}, but llama.cpp runs "
-                f"{self.arch} with {WITH_ROPE} layers, which have rope, or {WITH_ALIBI}, which have ALiBi"
+            raise self.config.refusal(
+                "num_hidden_layers",
+                f"but llama.cpp runs {self.arch} with {WITH_ROPE} layers, which have rope, or {WITH_ALIBI}, which have "
+                "ALiBi",
             )
         return super().key_values()
 
@@ -58,7 +58,7 @@ class Baichuan(Decoder):
         """``W_pack`` holds queries, keys and values one below the other."""
         width = self.embedding_length
         maps = {f"attn_{name}": row_run(part * width, width) for part, name in enumerate("qkv")}
-        if self.config.get("num_hidden_layers") == WITH_ROPE:
+        if self.config.integer("num_hidden_layers") == WITH_ROPE:
             for part, name in enumerate("qk"):
                 maps[f"attn_{name}"] = RowMap(part * width, rotary_pairs(self.heads, self.head_dim).loops)
         yield from self.cut(layer, 3 * width, maps)

@@ -46,10 +46,7 @@ class Dbrx(LayerNormDecoder):
 
     def part(self, name: str, defaults: Mapping[str, Any]) -> Hyperparameters:
         """``attn_config`` or ``ffn_config``."""
-        fields = self.config.get(name) or {}
-        if not isinstance(fields, dict):
-            raise ArchitectureError(f"config.json: {name!r} is {fields!r}, an object expected")
-        return Hyperparameters(fields, defaults)
+        return self.config.section(name, defaults)
 
     @property
     def attention_config(self) -> Hyperparameters:
@@ -59,15 +56,19 @@ class Dbrx(LayerNormDecoder):
     def experts_config(self) -> Hyperparameters:
         config = self.part(
             "ffn_config",
-            {"ffn_act_fn": {"name": "silu"}, "ffn_hidden_size": 3584, "moe_num_experts": 4, "moe_top_k": 1},
+            {
+                "ffn_act_fn": {"name": "silu"},
+                "ffn_hidden_size": 3584,
+                "moe_normalize_expert_weights": 1,
+                "moe_num_experts": 4,
+                "moe_top_k": 1,
+            },
         )
         config.one_of("ffn_act_fn", {"name": "silu"})
         # An explicit null means weights that are not normalised; an absent field, transformers' default.
-        if config.config.get("moe_normalize_expert_weights", 1) != 1:
-            found = config.config["moe_normalize_expert_weights"]
-            raise ArchitectureError(
-                f"config.json: 'moe_normalize_expert_weights' is {found!r}, but llama.cpp runs this family only with 1"
-            )
+        if config.says_none("moe_normalize_expert_weights"):
+            raise config.refusal("moe_normalize_expert_weights", "but llama.cpp runs this family only with 1")
+        config.one_of("moe_normalize_expert_weights", 1)
         return config
 
     @property
@@ -80,10 +81,10 @@ class Dbrx(LayerNormDecoder):
     @property
     def rope(self) -> Rope:
         """``rope_parameters``, or the base that older files have among ``attn_config``."""
-        theta = self.attention_config.get("rope_theta")
+        theta = self.attention_config.optional_positive("rope_theta")
         if "rope_parameters" in self.config or theta is None:
             return super().rope
-        return Rope.of(Hyperparameters({**self.config.config, "rope_theta": theta}, self.defaults))
+        return Rope.of(self.config.with_fields(rope_theta=theta))
 
     @property
     def feed_forward_length(self) -> int:

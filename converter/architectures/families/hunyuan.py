@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 from converter.architectures.facts import LINEAR_BY_NAME
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import LENGTH, Mixture, expert_counts, gated_names
-from converter.architectures.parts.rope import Rope
-from converter.errors import ArchitectureError
+from converter.architectures.parts.rope import DYNAMIC, Rope, rope_section, scaling_of
 from converter.gguf.key_values import KeyValue
 
 
@@ -31,15 +30,15 @@ class HunyuanDense(Decoder):
     def rope(self) -> Rope:
         """A scaling called dynamic whose ``alpha`` is fixed only raises the base: theta * alpha^(d / (d - 2))
         (transformers, ``compute_ntk_alpha_rope_parameters``)."""
-        name = "rope_parameters" if "rope_parameters" in self.config else "rope_scaling"
-        parameters = self.config.get(name)
-        scaled = isinstance(parameters, dict) and parameters.get("alpha")
-        if not scaled or "dynamic" not in (parameters.get("rope_type"), parameters.get("type")):
+        parameters = rope_section(self.config)
+        alpha = parameters.number("alpha") if "alpha" in parameters else 0.0
+        if not alpha or scaling_of(parameters) != DYNAMIC:
             return Rope.of(self.config)
-        plain = {**parameters, "rope_type": "default"}
-        rope = Rope.of(Hyperparameters({**self.config.config, name: plain}, self.defaults))
-        theta = rope.theta * rope.number("alpha") ** (self.head_dim / (self.head_dim - 2))
-        return Rope(theta, "default", rope.context_length, {**rope.parameters, "rope_theta": theta})
+        rope = Rope.of(self.config, parameters.with_fields(rope_type="default"))
+        length = self.head_dim
+        if length < 4:
+            raise parameters.refusal("alpha", f"which heads of {length} elements cannot have; 4 expected at least")
+        return replace(rope, theta=rope.theta * parameters.positive("alpha") ** (length / (length - 2)))
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("attention_bias", False, None)
@@ -63,18 +62,13 @@ class HunyuanMoe(HunyuanDense):
     @property
     def mixture(self) -> Mixture:
         """Counts may be lists of one number for each layer, which llama.cpp takes only where all are equal."""
-        given = {}
-        for name in ("num_experts", "moe_topk"):
-            value = self.config.get(name)
-            if isinstance(value, list) and len(set(map(str, value))) != 1:
-                raise ArchitectureError(f"config.json: {name!r} is {value!r}, the same number for each layer expected")
-            given[name] = value[0] if isinstance(value, list) else value
-        length = self.feed_forward_length
-        counts = expert_counts(Hyperparameters(given, {}), "num_experts", "moe_topk")
+        length, names = self.feed_forward_length, ("num_experts", "moe_topk")
+        given = {name: self.config.integer_of_layers(name, len(self.kinds)) for name in names}
+        counts = expert_counts(self.config.with_fields(**given), *names)
         return Mixture(*counts, length, shared_length=length)
 
     def key_values(self) -> list[KeyValue]:
-        shared = self.config.get("num_shared_expert")
-        if any(count != 1 for count in (shared if isinstance(shared, list) else [1 if shared is None else shared])):
-            raise ArchitectureError(f"config.json: 'num_shared_expert' is {shared!r}, 1 expected")
+        shared = "num_shared_expert"
+        if shared in self.config and self.config.integer_of_layers(shared, len(self.kinds), minimum=0) != 1:
+            raise self.config.refusal(shared, "1 expected")
         return [*super().key_values(), *self.mixture_key_values()]

@@ -65,8 +65,8 @@ class Lfm2(Decoder):
     @property
     def kinds(self) -> list[str]:
         layers = self.config.integer("num_hidden_layers")
-        attending = self.config.get("full_attn_idxs")
-        attending = attending if isinstance(attending, list) else range(layers)
+        field = "full_attn_idxs"
+        attending = self.config.integers(field) if field in self.config else range(layers)
         usual = ["full_attention" if index in attending else "conv" for index in range(layers)]
         return self.config.layer_types(layers, usual, ("conv", "full_attention"))
 

@@ -22,7 +22,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import CHOICE, LENGTH, Mixture, sigmoid_choice
-from converter.architectures.parts.rope import Rope, rotated_elements
+from converter.architectures.parts.rope import Rope, rotated_share
 from converter.architectures.parts.windows import windowed
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
@@ -95,19 +95,11 @@ class MiMoV2Flash(Decoder):
         Raises:
             ArchitectureError: it is no such list.
         """
-        allowed: tuple[Any, ...] = names
-        kinds = self.config.get(field)
-        if kinds is None:
-            field, allowed = published, (0, 1)
-            kinds = self.config.get(field)
-        if kinds is None:
-            return usual
-        if not isinstance(kinds, list) or len(kinds) != len(self.kinds) or any(kind not in allowed for kind in kinds):
-            raise ArchitectureError(
-                f"config.json: {field!r} is {kinds!r}, a list of {len(self.kinds)} of {allowed[0]} and {allowed[1]} "
-                "expected"
-            )
-        return [kind == allowed[1] for kind in kinds]
+        kinds = self.config.by_layer(field, len(self.kinds), names)
+        if kinds is not None:
+            return [kind == names[1] for kind in kinds]
+        marks = self.config.by_layer(published, len(self.kinds), (0, 1))
+        return usual if marks is None else [mark == 1 for mark in marks]
 
     @cached_property
     def windows(self) -> list[bool]:
@@ -133,12 +125,8 @@ class MiMoV2Flash(Decoder):
     @property
     def value_scale(self) -> float:
         """What values are multiplied by; 1 where config.json says null."""
-        if self.config.config.get("attention_value_scale", 0.0) is None:
-            return 1.0
-        scale = self.config.number("attention_value_scale")
-        if not scale > 0:
-            raise ArchitectureError(f"config.json: 'attention_value_scale' is {scale}, a positive number expected")
-        return scale
+        field = "attention_value_scale"
+        return 1.0 if self.config.says_none(field) else self.config.positive(field)
 
     @property
     def window(self) -> int:
@@ -148,23 +136,20 @@ class MiMoV2Flash(Decoder):
         return self.config.integer("sliding_window")
 
     def rope_fields(self, layer_type: str) -> Hyperparameters:
-        """Fields of a layer type's rope: those in ``rope_parameters``, or the published ones."""
-        parameters = self.config.get("rope_parameters")
-        if parameters is None:
-            base, field = ROPES[layer_type]
-            theta, share = self.config.get(field), self.config.get("partial_rotary_factor")
-            own: Any = {"rope_theta": base if theta is None else theta, "partial_rotary_factor": share}
-        else:
-            own = parameters.get(layer_type) if isinstance(parameters, dict) else None
-        if not isinstance(own, dict):
-            raise ArchitectureError(
-                f"config.json: 'rope_parameters' is {parameters!r}, an object with one for {FULL} and one for "
-                f"{WINDOWED} expected"
-            )
-        return Hyperparameters({**self.config.config, "rope_scaling": None, "rope_parameters": own}, self.defaults)
+        """Parameters of a layer type's rope: those in ``rope_parameters``, or the published ones."""
+        parameters = self.config.section("rope_parameters")
+        if any(parameters):
+            if layer_type not in parameters:
+                raise self.config.refusal(
+                    "rope_parameters", f"an object with one for {FULL} and one for {WINDOWED} expected"
+                )
+            return parameters.section(layer_type)
+        base, field = ROPES[layer_type]
+        given = self.config.optional_positive(field)
+        return Hyperparameters({"rope_theta": base if given is None else given})
 
     def rope_of(self, layer_type: str) -> Rope:
-        rope = Rope.of(self.rope_fields(layer_type))
+        rope = Rope.of(self.config, self.rope_fields(layer_type))
         if rope.scaling != "default":
             raise ArchitectureError(
                 f"config.json: rope scaling of {layer_type} is {rope.scaling!r}, but llama.cpp runs {self.arch} as "
@@ -177,8 +162,15 @@ class MiMoV2Flash(Decoder):
         return self.rope_of(FULL)
 
     @property
+    def ropes(self) -> tuple[Rope, ...]:
+        return tuple(self.rope_of(kind) for kind in (FULL, WINDOWED))
+
+    @property
     def rotary_dim(self) -> int:
-        full, windowed = (rotated_elements(self.rope_fields(kind), self.head_dim, ROTATED) for kind in (FULL, WINDOWED))
+        full, windowed = (
+            rotated_share(self.head_dim, self.rope_fields(kind), self.config, default=ROTATED)
+            for kind in (FULL, WINDOWED)
+        )
         if full != windowed:
             raise ArchitectureError(
                 f"config.json: rope rotates {full} elements of a head in {FULL}, {windowed} in {WINDOWED}, but "

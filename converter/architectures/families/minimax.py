@@ -43,7 +43,7 @@ class MiniMaxM2(Decoder):
     @property
     def rotary_dim(self) -> int:
         """Published files say ``rotary_dim``, transformers 5 a share of the head."""
-        given = self.config.integer("rotary_dim") if "rotary_dim" in self.config else self.head_dim
+        given = self.config.optional_integer("rotary_dim") or self.head_dim
         return rotated_elements(self.config, self.head_dim, given / self.head_dim)
 
     @property

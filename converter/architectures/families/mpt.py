@@ -7,7 +7,6 @@ from typing import ClassVar
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Gate
 from converter.architectures.parts.layer_norm import LayerNormDecoder
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
 
 
@@ -61,17 +60,16 @@ class Mpt(LayerNormDecoder):
         config.one_of("logit_scale", None)
         attention = self.attention_config
         pairs = [*super().key_values(), float32(f"{arch}.attention.max_alibi_bias", 8.0)]
-        if attention.get("clip_qkv"):
-            pairs.append(float32(f"{arch}.attention.clamp_kqv", attention.number("clip_qkv")))
+        bound = attention.number("clip_qkv") if "clip_qkv" in attention else 0.0
+        if bound:
+            pairs.append(float32(f"{arch}.attention.clamp_kqv", attention.positive("clip_qkv")))
         return pairs
 
     @property
     def attention_config(self) -> Hyperparameters:
         """``attn_config``, once it asks for nothing that transformers or llama.cpp would leave out."""
-        fields = self.config.get("attn_config") or {}
-        if not isinstance(fields, dict):
-            raise ArchitectureError(f"config.json: 'attn_config' is {fields!r}, an object expected")
-        attention = Hyperparameters(fields, {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention"})
+        usual = {"alibi": True, "alibi_bias_max": 8, "attn_type": "multihead_attention"}
+        attention = self.config.section("attn_config", usual)
         attention.one_of("attn_type", "multihead_attention")
         attention.one_of("alibi", True)
         attention.one_of("alibi_bias_max", 8)

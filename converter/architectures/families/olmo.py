@@ -8,7 +8,6 @@ from typing import ClassVar
 from gguf import GGUFValueType
 
 from converter.architectures.facts import LINEAR_BY_NAME
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import Mixture
@@ -40,10 +39,7 @@ class Olmo(Decoder):
         config.one_of("attention_bias", False, None)
         pairs = super().key_values()
         if "clip_qkv" in config:
-            bound = config.number("clip_qkv")
-            if bound <= 0:
-                raise ArchitectureError(f"config.json: 'clip_qkv' is {bound}, a positive number or null expected")
-            pairs.append(float32(f"{self.arch}.attention.clamp_kqv", bound))
+            pairs.append(float32(f"{self.arch}.attention.clamp_kqv", config.positive("clip_qkv")))
         return pairs
 
     def norm(self, target: str, source: str, length: int | None = None) -> Iterator[TargetTensor]:
@@ -93,13 +89,10 @@ class Olmo3(Olmo2):
 
     def rope_of(self, layer_type: str) -> Rope:
         """transformers 5 keeps one rope for each layer type; before that, ``rope_scaling`` held the full layers'."""
-        parameters = self.config.get("rope_parameters")
-        if isinstance(parameters, dict):
-            parameters = parameters.get(layer_type)
-        elif layer_type == "full_attention":
-            return Rope.of(self.config)
-        config = {**self.config.config, "rope_parameters": parameters, "rope_scaling": None}
-        return Rope.of(Hyperparameters(config, self.defaults))
+        parameters = self.config.section("rope_parameters")
+        if any(parameters):
+            return Rope.of(self.config, parameters.section(layer_type))
+        return Rope.of(self.config, None if layer_type == "full_attention" else parameters)
 
     @property
     def rope(self) -> Rope:

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.parts.decoder import Decoder
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
 
@@ -36,10 +35,11 @@ class SmolLM3(Decoder):
         config.one_of("mlp_bias", False, None)
         layers = range(1, config.integer("num_hidden_layers") + 1)
         usual = [int(layer % config.integer("no_rope_layer_interval") != 0) for layer in layers]
-        roped = config.get("no_rope_layers") or usual
+        field = "no_rope_layers"
+        roped = (config.integers(field) if field in config else []) or usual
         if roped != [int(layer % 4 != 0) for layer in layers]:
-            raise ArchitectureError(
-                f"config.json: 'no_rope_layers' is {roped!r} (1 for a layer with rope), but llama.cpp runs {self.arch} "
-                "only without rope in every fourth layer"
+            raise config.with_fields(no_rope_layers=roped).refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only without rope in every fourth layer (1 for a layer with rope)",
             )
         return super().key_values()

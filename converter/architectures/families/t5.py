@@ -82,11 +82,14 @@ class T5(Family):
 
     def key_values(self) -> list[KeyValue]:
         # Without a start token in config.json, T5 starts with the padding token.
-        start = "decoder_start_token_id" if "decoder_start_token_id" in self.config else "pad_token_id"
+        field = "decoder_start_token_id" if "decoder_start_token_id" in self.config else "pad_token_id"
+        start = self.config.integer(field, minimum=0)
+        if start >= self.vocab_size:
+            raise self.config.refusal(field, f"an id below the {self.vocab_size} rows of the embedding expected")
         return [
             *self.encoder_key_values(),
             uint32(f"{self.arch}.decoder_block_count", self.decoder_layers),
-            uint32(f"{self.arch}.decoder_start_token_id", self.config.integer(start, minimum=0)),
+            uint32(f"{self.arch}.decoder_start_token_id", start),
         ]
 
     def encoder_key_values(self) -> list[KeyValue]:

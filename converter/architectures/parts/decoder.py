@@ -108,9 +108,10 @@ class Decoder(Family):
         explicit = "head_dim" in self.config
         head_dim = self.config.integer("head_dim") if explicit else self.embedding_length // self.heads
         if head_dim % 2 or (not explicit and self.embedding_length % self.heads):
+            given = f"head_dim {head_dim}" if explicit else "no head_dim"
             raise ArchitectureError(
-                f"config.json: hidden_size {self.embedding_length}, num_attention_heads {self.heads} and head_dim "
-                f"{self.config.get('head_dim')} do not give heads of an even length"
+                f"config.json: hidden_size {self.embedding_length}, num_attention_heads {self.heads} and {given} do "
+                "not give heads of an even length"
             )
         if not self.takes_head_dim and head_dim * self.heads != self.embedding_length:
             raise ArchitectureError(
@@ -163,14 +164,17 @@ class Decoder(Family):
         """Tokens that transformers attends to where this arch of llama.cpp attends to all; None for all."""
         return None
 
-    def warnings(self) -> list[str]:
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The ropes of its layers."""
+        return (self.rope,)
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        for rope in self.ropes:
+            yield from rope.exact_lengths()
         window = self.sliding_window
-        if window is None or window >= self.config.integer("max_position_embeddings"):
-            return []
-        return [
-            f"the model attends to the last {window} tokens only, llama.cpp to all of them: the file is exact up to a "
-            f"context of {window} tokens"
-        ]
+        if window is not None and window < self.config.integer("max_position_embeddings"):
+            yield window, f"the model attends to the last {window} tokens only, llama.cpp to all of them"
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch

@@ -133,14 +133,14 @@ def leading_dense(config: Hyperparameters, arch: str, usual: int) -> int:
         ArchitectureError: a dense layer follows one with experts.
     """
     layers = config.integer("num_hidden_layers")
-    kinds = config.get("mlp_layer_types")
+    kinds = config.by_layer("mlp_layer_types", layers, ("dense", "sparse"))
     if kinds is None:
         return usual
-    dense = kinds.count("dense") if isinstance(kinds, list) else 0
-    if kinds != ["dense"] * dense + ["sparse"] * (layers - dense):
-        raise ArchitectureError(
-            f"config.json: 'mlp_layer_types' is {kinds!r}, but llama.cpp runs {arch} only with all 'dense' of {layers} "
-            "layers before all 'sparse'"
+    dense = kinds.count("dense")
+    if "dense" in kinds[dense:]:
+        raise config.refusal(
+            "mlp_layer_types",
+            f"but llama.cpp runs {arch} only with all 'dense' of {layers} layers before all 'sparse'",
         )
     return dense
 
@@ -151,10 +151,7 @@ def weights_scale(config: Hyperparameters, name: str = "routed_scaling_factor") 
     Raises:
         ArchitectureError: that is not positive.
     """
-    factor = config.number(name)
-    if not factor > 0:
-        raise ArchitectureError(f"config.json: {name!r} is {factor}, a positive number expected")
-    return factor
+    return config.positive(name)
 
 
 def sigmoid_choice(config: Hyperparameters, experts: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.rope import rotated_elements
+from converter.architectures.parts.rope import Rope, rotated_elements
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue, float32, uint32
 
@@ -39,6 +39,10 @@ class LayerNormDecoder(Decoder):
     @property
     def rotary_dim(self) -> int:
         return rotated_elements(self.config, self.head_dim, self.rotary_factor or 1.0)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        return () if self.rotary_factor is None else super().ropes
 
     @property
     def feed_forward_length(self) -> int:

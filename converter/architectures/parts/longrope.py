@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from converter.architectures.hyperparameters import Hyperparameters
-from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.rope import DYNAMIC, Rope, rope_section, scaling_of
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, uint32
+from converter.sources.source_file import quoted
 
 #: Its names in config.json; ``su`` and ``yarn`` are those of early Phi-3 files.
 NAMES = ("longrope", "su", "yarn")
@@ -43,21 +43,30 @@ class LongRope:
         Raises:
             ArchitectureError: another scaling, or a field that is not what LongRoPE needs.
         """
-        parameters = rope_parameters(config)
-        name = parameters.get("rope_type") or parameters.get("type") or "default"
-        if name == "default":
+        parameters = rope_section(config)
+        name = scaling_of(parameters)
+        if name in ("default", DYNAMIC):
             return None
         if name not in NAMES:
-            raise ArchitectureError(f"config.json: rope scaling is {name!r}, 'longrope' or none expected")
+            raise ArchitectureError(f"config.json: rope scaling is {quoted(name)}, 'longrope' or none expected")
         short, long = (_factors(parameters, f"{kind}_factor", rotary_dim // 2) for kind in ("short", "long"))
-        context = config.integer("max_position_embeddings")
-        original = Hyperparameters(
-            {**parameters, **config.config}, {"original_max_position_embeddings": context}
-        ).integer("original_max_position_embeddings", minimum=2)
-        plain = Rope(0.0, "default", context, parameters)
-        factor = plain.number("factor", context / original)
-        usual = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
-        return cls(short, long, original, plain.number("attention_factor", usual))
+        names = ("original_max_position_embeddings", "max_position_embeddings")
+        places = ((fields, name) for name in names for fields in (config, parameters) if name in fields)
+        holder, field = next(places, (config, names[0]))
+        context, original = config.integer("max_position_embeddings"), holder.integer(field, minimum=2)
+        factor = parameters.positive("factor") if "factor" in parameters else context / original
+        scale = parameters.optional_positive("attention_factor")
+        if scale is None:
+            scale = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+        return cls(short, long, original, scale)
+
+    def exact_lengths(self, config: Hyperparameters) -> Iterator[tuple[int, str]]:
+        """As :meth:`Family.exact_lengths`: beyond the original context the factors are chosen by different rules."""
+        if self.original_context_length < config.integer("max_position_embeddings"):
+            yield (
+                self.original_context_length,
+                "the model changes its rope by the length of the text, llama.cpp by the size of the context",
+            )
 
     def key_values(self, arch: str) -> list[KeyValue]:
         prefix = f"{arch}.rope.scaling"
@@ -71,26 +80,16 @@ class LongRope:
             yield TargetTensor(f"rope_factors_{name}.weight", (len(factors),), values=factors)
 
 
-def rope_parameters(config: Hyperparameters) -> Mapping[str, Any]:
-    """``rope_parameters``, or ``rope_scaling`` as older files call them."""
-    parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if not isinstance(parameters, dict):
-        raise ArchitectureError(f"config.json: rope parameters are {parameters!r}, an object expected")
-    return parameters
-
-
-def without_scaling(config: Hyperparameters, defaults: Mapping[str, Any]) -> Rope:
-    """The config's rope as it is before LongRoPE scales it; ``defaults`` are the family's."""
-    plain = {**rope_parameters(config), "rope_type": "default"}
-    return Rope.of(Hyperparameters({**config.config, "rope_parameters": plain}, defaults))
-
-
-def _factors(parameters: Mapping[str, Any], name: str, length: int) -> tuple[float, ...]:
-    values = parameters.get(name)
-    numbers = isinstance(values, list) and all(
-        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf for value in values
+def without_scaling(config: Hyperparameters) -> Rope:
+    """The config's rope as it is before LongRoPE scales it."""
+    parameters = rope_section(config)
+    return Rope.of(
+        config, parameters if scaling_of(parameters) == DYNAMIC else parameters.with_fields(rope_type="default")
     )
-    if not numbers or not isinstance(values, list) or len(values) != length:
-        found = f"a list of {len(values)}" if isinstance(values, list) else repr(values)
-        raise ArchitectureError(f"config.json: rope {name!r} is {found}, a list of {length} positive numbers expected")
-    return tuple(float(value) for value in values)
+
+
+def _factors(parameters: Hyperparameters, name: str, length: int) -> tuple[float, ...]:
+    factors = parameters.numbers(name, length)
+    if not all(factor > 0 for factor in factors):
+        raise parameters.refusal(name, f"a list of {length} positive numbers expected")
+    return tuple(factors)

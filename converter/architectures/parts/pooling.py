@@ -5,7 +5,6 @@ Such a checkpoint lists its modules in ``modules.json``; the folder of the pooli
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from gguf import GGUFValueType
 
 from converter.errors import ArchitectureError, CheckpointError
 from converter.gguf.key_values import KeyValue, array, uint32
-from converter.sources.source_file import JSON_LIMIT, SourceFile, quoted, read_json_object
+from converter.sources.source_file import JSON_LIMIT, SourceFile, parse_json, quoted, read_json_object
 
 MODULES = "modules.json"
 
@@ -76,10 +75,7 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
         raise CheckpointError(f"{path}: is {file.size} bytes long, expected at most {JSON_LIMIT}")
     text = file.read_bytes(0, file.size)
     file.close()
-    try:
-        modules = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is not valid JSON: {error}; download it again") from error
+    modules = parse_json(text, str(path))
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise CheckpointError(f"{path}: holds {quoted(modules)}, expected a list of modules; download it again")
     return modules

@@ -8,9 +8,9 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS, Family
+from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
 #: How names of the decoder's tensors begin, and the output matrix's: as transformers has them in memory, as its first
@@ -83,18 +83,20 @@ class TextPart(Family):
     def __init__(self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor]) -> None:
         super().__init__(config, sources)
         text = text_config(config, flat=self.flat)
-        model = self.text_model(text)
-        tied = self.tying.said(self.config.config, text, self.tied)
+        within = "" if text is config else "text_config."
+        model = self.text_model(Hyperparameters(text, {"model_type": self.usual}, within))
+        # Either spelling, as the class reads it.
+        tied = self.tying.said({TIED: self.config.optional_flag(TIED)}, text, self.tied)
         # A field of an older name would outdo what was found to hold.
         own = {name: value for name, value in text.items() if model.family.aliases.get(name) != TIED}
         missing = {name: value for name, value in model.defaults.items() if own.get(name) is None}
         fields = {"vision_config": config.get("vision_config"), **own, **missing, TIED: tied}
         here = (names for names in self.layouts if f"{names[0]}embed_tokens.weight" in sources)
         body, head = next(here, self.layouts[0])
-        self._family = model.family(fields, sources, renamed={"model.": body, "lm_head": head})
+        self._family = model.family(fields, sources, renamed={"model.": body, "lm_head": head}, within=within)
         self.arch = self._family.arch
 
-    def text_model(self, text: Mapping[str, Any]) -> TextModel:
+    def text_model(self, text: Hyperparameters) -> TextModel:
         """What ``text_config`` names.
 
         Raises:
@@ -102,12 +104,9 @@ class TextPart(Family):
         """
         if isinstance(self.text, TextModel):
             return self.text
-        kind = text.get("model_type", self.usual)
-        if not isinstance(kind, str) or kind not in self.text:
-            raise ArchitectureError(
-                f"config.json: 'model_type' in 'text_config' is {kind!r}, but only {' or '.join(self.text)} is "
-                "converted in this class"
-            )
+        kind = text.text("model_type")
+        if kind not in self.text:
+            raise text.refusal("model_type", f"but only {' or '.join(self.text)} is converted in this class")
         return self.text[kind]
 
     @property
@@ -143,7 +142,5 @@ def text_config(config: Mapping[str, Any], *, flat: bool = False) -> Mapping[str
     if text is None and flat:
         return config
     if not isinstance(text, dict):
-        raise ArchitectureError(
-            f"config.json: 'text_config' is {text!r}, an object with the text model's fields expected"
-        )
+        raise Hyperparameters(config).refusal("text_config", "an object with the text model's fields expected")
     return text

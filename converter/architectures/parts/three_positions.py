@@ -10,10 +10,8 @@ from typing import ClassVar
 
 from gguf import GGUFValueType
 
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.rope import Rope
-from converter.errors import ArchitectureError
+from converter.architectures.parts.rope import Rope, rope_section, scaling_of
 from converter.gguf.key_values import KeyValue, array
 
 
@@ -29,24 +27,17 @@ class ThreePositions(Decoder):
     @property
     def rope(self) -> Rope:
         """The published files call the scaling "mrope"; transformers reads that as none, and so it is."""
-        config = self.config
-        given = config.get("rope_parameters") or config.get("rope_scaling")
-        if isinstance(given, dict) and (given.get("rope_type") or given.get("type")) == "mrope":
-            plain = {**given, "rope_type": "default", "type": "default"}
-            config = Hyperparameters({**config.config, "rope_parameters": plain}, self.defaults)
-        return Rope.of(config)
+        given = rope_section(self.config)
+        return Rope.of(self.config, given.with_fields(rope_type="default") if scaling_of(given) == "mrope" else given)
 
     @property
     def sections(self) -> list[int]:
         """Pairs of time, row and column."""
-        given = self.rope.parameters.get("mrope_section")
-        sections = list(self.usual_sections) if given is None else given
-        pairs = self.rotary_dim // 2
-        whole = isinstance(sections, list) and all(type(count) is int and count >= 0 for count in sections)
-        if not whole or len(sections) != 3 or sum(sections) != pairs:
-            raise ArchitectureError(
-                f"config.json: rope parameter 'mrope_section' is {sections!r}, three counts expected that add up to "
-                f"the {pairs} pairs of a head"
+        parameters, field, pairs = self.rope.parameters, "mrope_section", self.rotary_dim // 2
+        sections = parameters.integers(field, 3) if field in parameters else list(self.usual_sections)
+        if sum(sections) != pairs:
+            raise parameters.with_fields(mrope_section=sections).refusal(
+                field, f"three counts expected that add up to the {pairs} pairs of a head"
             )
         return sections
 

@@ -106,9 +106,7 @@ class Cohere2Moe(Cohere2):
         """``rms_norm_eps`` makes the norms RMS norms."""
         if "rms_norm_eps" not in self.config:
             return super().norm_epsilon
-        epsilon = self.config.number("rms_norm_eps")
-        if not epsilon > 0:
-            raise ArchitectureError(f"config.json: 'rms_norm_eps' is {epsilon}, a positive number or null expected")
+        epsilon = self.config.positive("rms_norm_eps")
         return float32(f"{self.arch}.attention.layer_norm_rms_epsilon", epsilon)
 
     def key_values(self) -> list[KeyValue]:

@@ -72,9 +72,7 @@ class DeepseekV2(Decoder):
     @property
     def query_rank(self) -> int:
         """Length of the queries' latent vector; 0 where queries are not compressed, which null says."""
-        if self.config.config.get("q_lora_rank", 0) is None:
-            return 0
-        return self.config.integer("q_lora_rank")
+        return 0 if self.config.says_none("q_lora_rank") else self.config.integer("q_lora_rank")
 
     @property
     def rank(self) -> int:
@@ -121,8 +119,11 @@ class DeepseekV2(Decoder):
     def warnings(self) -> list[str]:
         epsilon = self.config.number("rms_norm_eps")
         if epsilon == 1e-6:
-            return []
-        return [f"the latent vectors' norms have an epsilon of 1e-06, in llama.cpp the others' {epsilon:g}"]
+            return super().warnings()
+        return [
+            *super().warnings(),
+            f"the latent vectors' norms have an epsilon of 1e-06, in llama.cpp the others' {epsilon:g}",
+        ]
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
@@ -306,8 +307,8 @@ def latent_rope(rope: Rope, arch: str) -> list[KeyValue]:
     pairs = [float32(f"{arch}.rope.freq_base", rope.theta)]
     if rope.scaling == "default":
         return pairs
-    factor, cosine = rope.number("factor"), rope.attention_factor
-    scores = yarn_scale(factor, rope.number("mscale_all_dim")) if rope.parameters.get("mscale_all_dim") else 1.0
+    factor, cosine = rope.factor, rope.attention_factor
+    scores = yarn_scale(factor, rope.multiplier("mscale_all_dim"))
     multiplier = (scores / cosine - 1) / math.log(factor) if factor > 1 else 0.0
     return [
         *pairs,

@@ -50,7 +50,7 @@ class DeepseekV32(DeepseekV3):
     @property
     def query_rank(self) -> int:
         """Length of the queries' latent vector, from which the indexer's queries come too."""
-        if self.config.config.get("q_lora_rank", 0) is None:
+        if self.config.says_none("q_lora_rank"):
             raise ArchitectureError(
                 f"config.json: 'q_lora_rank' is None, but llama.cpp runs {self.arch} only with compressed queries"
             )
@@ -82,11 +82,11 @@ class DeepseekV32(DeepseekV3):
         Raises:
             ArchitectureError: yarn does not extend the context, so no l gives m.
         """
-        rope, field = self.rope, "mscale_all_dim"
-        factor = rope.number("factor")
+        rope = self.rope
+        factor = rope.factor
         if not factor > 1:
-            raise ArchitectureError(f"config.json: rope parameter 'factor' is {factor}, a number above 1 expected")
-        scores = yarn_scale(factor, rope.number(field)) if rope.parameters.get(field) else 1.0
+            raise rope.parameters.refusal("factor", "a number above 1 expected")
+        scores = yarn_scale(factor, rope.multiplier("mscale_all_dim"))
         return float32(f"{self.arch}.rope.scaling.attn_factor", scores / yarn_scale(factor))
 
     def key_values(self) -> list[KeyValue]:

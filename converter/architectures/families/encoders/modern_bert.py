@@ -10,6 +10,7 @@ from gguf import GGUFValueType
 from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer import Layer
 from converter.architectures.parts.encoder import Encoder
+from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, string, uint32
@@ -64,29 +65,29 @@ class ModernBert(Encoder):
         usual = [WINDOW if index % period else FULL for index in range(layers)]
         return [kind == WINDOW for kind in self.config.layer_types(layers, usual, (FULL, WINDOW))]
 
-    def theta(self, layer_type: str) -> float:
-        """Base of the rope of layers of that type.
+    def rope_of(self, layer_type: str) -> Rope:
+        """The rope of layers of that type.
 
         Raises:
-            ArchitectureError: the rope is scaled, or its base is no positive number.
+            ArchitectureError: it is scaled.
         """
         name, default = self.thetas[layer_type]
-        ropes = self.config.get("rope_parameters") or {}
-        parameters = (ropes.get(layer_type) or {}) if isinstance(ropes, dict) else ropes
-        if not isinstance(parameters, dict):
+        own = self.config.section("rope_parameters").section(layer_type)
+        scaling = self.config.section("rope_scaling")
+        base = self.config.optional_positive(name)
+        rope = Rope.of(
+            self.config.with_fields(rope_theta=default if base is None else base), scaling if any(scaling) else own
+        )
+        if rope.scaling != "default":
             raise ArchitectureError(
-                f"config.json: rope parameters are {ropes!r}, an object for each layer type expected"
+                f"config.json: rope scaling of {layer_type} is {rope.scaling!r}, but llama.cpp runs {self.arch} only "
+                "with default"
             )
-        scaling = self.config.get("rope_scaling") or parameters.get("rope_type", "default")
-        if scaling != "default":
-            raise ArchitectureError(
-                f"config.json: rope scaling of {layer_type} is {scaling!r}, but llama.cpp runs {self.arch} only with "
-                "default"
-            )
-        theta = parameters.get("rope_theta", self.config.config.get(name, default))
-        if isinstance(theta, bool) or not isinstance(theta, int | float) or not theta > 0:
-            raise ArchitectureError(f"config.json: {name!r} is {theta!r}, a positive number expected")
-        return float(theta)
+        return rope
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        for layer_type in (FULL, WINDOW) if any(self.windows) else (FULL,):
+            yield from self.rope_of(layer_type).exact_lengths()
 
     def key_values(self) -> list[KeyValue]:
         arch, config = self.arch, self.config
@@ -95,14 +96,14 @@ class ModernBert(Encoder):
         pairs = [
             *super().key_values(),
             uint32(f"{arch}.vocab_size", self.vocab_size),
-            string(f"{arch}.hidden_activation", config.get(self.activation)),
-            float32(f"{arch}.rope.freq_base", self.theta(FULL)),
+            string(f"{arch}.hidden_activation", config.text(self.activation)),
+            float32(f"{arch}.rope.freq_base", self.rope_of(FULL).theta),
         ]
         if any(self.windows):
             pairs += [
                 uint32(f"{arch}.attention.sliding_window", config.integer("local_attention")),
                 array(f"{arch}.attention.sliding_window_pattern", self.windows, GGUFValueType.BOOL),
-                float32(f"{arch}.rope.freq_base_swa", self.theta(WINDOW)),
+                float32(f"{arch}.rope.freq_base_swa", self.rope_of(WINDOW).theta),
             ]
         return pairs
 

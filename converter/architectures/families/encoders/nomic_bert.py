@@ -6,16 +6,12 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
-
-#: Base of the rope where config.json has none.
-USUAL_THETA = 1000.0
 
 #: Fields of the published files, which transformers' own class no longer has, with what llama.cpp computes.
 PUBLISHED: dict[str, tuple[Any, ...]] = {
@@ -46,6 +42,7 @@ class NomicBert(Encoder):
         "max_position_embeddings": 2048,
         "type_vocab_size": 2,
         "layer_norm_eps": 1e-12,
+        "rope_theta": 1000.0,
     }
     aliases: ClassVar = {
         "activation_function": "hidden_act",
@@ -82,21 +79,29 @@ class NomicBert(Encoder):
         return min(longest, self.config.integer("max_trained_positions")) if trained else longest
 
     @property
+    def rope(self) -> Rope:
+        return Rope.of(self.config)
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        yield from self.rope.exact_lengths()
+
+    @property
     def token_types(self) -> int:
         return self.config.integer("type_vocab_size")
 
     def key_values(self) -> list[KeyValue]:
         for name, allowed in PUBLISHED.items():
             self.config.one_of(name, *allowed)
-        rope = Rope.of(Hyperparameters(self.config.config, {**self.defaults, "rope_theta": USUAL_THETA}))
+        rope = self.rope
         if rope.scaling != "default":
             raise ArchitectureError(
                 f"config.json: rope scaling is {rope.scaling!r}, but {self.arch} is converted only with default"
             )
         if "head_dim" in self.config and self.config.integer("head_dim") * self.heads != self.embedding_length:
-            raise ArchitectureError(
-                f"config.json: 'head_dim' is {self.config.get('head_dim')}, but llama.cpp runs {self.arch} only with "
-                f"hidden_size / num_attention_heads = {self.embedding_length // self.heads}"
+            raise self.config.refusal(
+                "head_dim",
+                f"but llama.cpp runs {self.arch} only with hidden_size / num_attention_heads = "
+                f"{self.embedding_length // self.heads}",
             )
         return [
             *super().key_values(),

@@ -7,7 +7,7 @@ activation, then ``cls.output.weight``, with as many outputs as ``{arch}.classif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from converter.architectures.families.encoders.bert import Bert
 from converter.architectures.families.encoders.modern_bert import ModernBert
@@ -17,7 +17,6 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.encoder import Encoder
 from converter.architectures.parts.pooling import MODES, rank_key_values
 from converter.architectures.target import TargetTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
 
 COMPUTED_OTHERWISE["DistilBertForSequenceClassification"] = (
@@ -31,14 +30,14 @@ def output_labels(config: Hyperparameters) -> list[str]:
     Raises:
         ArchitectureError: ``id2label`` is no object with a name for each number from 0.
     """
-    given: Any = config.get("id2label")
-    if given is None:
+    field = "id2label"
+    if field not in config:
         return ["LABEL_0", "LABEL_1"]
-    named = {str(number): name for number, name in given.items()} if isinstance(given, dict) else {}
-    labels = [named.get(str(number)) for number in range(len(named))]
-    if not labels or not all(isinstance(label, str) for label in labels):
-        raise ArchitectureError(f"config.json: 'id2label' is {given!r}, a name for each number from 0 expected")
-    return [str(label) for label in labels]
+    labels = config.section(field)
+    numbers = [str(number) for number in range(len([*labels]))]
+    if not numbers or not all(number in labels for number in numbers):
+        raise config.refusal(field, "a name for each number from 0 expected")
+    return [labels.text(number) for number in numbers]
 
 
 class Reranker(Encoder):

@@ -54,7 +54,7 @@ class Exaone4(Decoder):
         config = self.config
         config.one_of("mlp_bias", False, None)
         # An absent field means a window of 4096; an explicit null means none.
-        if config.config.get("sliding_window", 0) is None:
+        if config.says_none("sliding_window"):
             return super().key_values()
         layers, window = config.integer("num_hidden_layers"), config.integer("sliding_window")
         if layers != WINDOWED_LAYERS:
@@ -100,7 +100,7 @@ class ExaoneMoe(SigmoidExperts):
 
     def key_values(self) -> list[KeyValue]:
         config = self.config
-        if config.config.get("sliding_window", 0) is None:
+        if config.says_none("sliding_window"):
             raise ArchitectureError(
                 f"config.json: 'sliding_window' is None, but llama.cpp runs {self.arch} only with a window"
             )
@@ -121,8 +121,8 @@ def window_key_values(config: Hyperparameters, arch: str) -> list[KeyValue]:
 
 def usual_types(config: Hyperparameters, layers: int) -> list[str]:
     """Layer types of a config that names only the pattern: the full layers' period, or letters like LLLG."""
-    pattern = config.get("sliding_window_pattern")
-    if not isinstance(pattern, str) or not pattern:
-        pattern = "L" * (config.integer("sliding_window_pattern") - 1) + "G"
     kinds = {"L": "sliding_attention", "G": "full_attention"}
-    return [kinds.get(pattern[layer % len(pattern)], pattern) for layer in range(layers)]
+    period = config.integer_or_letters("sliding_window_pattern", "".join(kinds))
+    if isinstance(period, int):
+        return [kinds["L" if (layer + 1) % period else "G"] for layer in range(layers)]
+    return [kinds[period[layer % len(period)]] for layer in range(layers)]

@@ -5,16 +5,15 @@ llama.cpp knows no multiplier here: each goes into the weights of the projection
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from converter.architectures.families.state_space.mamba2 import Mamba2Mixer
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import gated_names
 from converter.architectures.target import Operation, Piece, TargetTensor, row_run
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
 MULTIPLIERS = (
@@ -61,21 +60,14 @@ class FalconH1(Decoder):
     rotates_neighbours = False
     takes_frequency_factors = False
 
-    def multipliers(self, name: str, count: int) -> list[float]:
-        values = self.config.get(name)
-        if not isinstance(values, list) or len(values) != count or not all(type(v) in (int, float) for v in values):
-            raise ArchitectureError(f"config.json: {name!r} is {values!r}, a list of {count} numbers expected")
-        return [float(value) for value in values]
-
     @property
     def mixer(self) -> Mamba2Mixer:
         config = self.config
         inner = config.integer("mamba_d_ssm")
-        values: Mapping[str, Any] = config.config
-        if config.get("mamba_d_head") == "auto":
-            values = {**values, "mamba_d_head": inner // config.integer("mamba_n_heads")}
+        automatic = config.integer_or_auto("mamba_d_head") is None
+        read = config.with_fields(mamba_d_head=inner // config.integer("mamba_n_heads")) if automatic else config
         names = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
-        read, bias = type(config)(values, self.defaults), config.flag("mamba_conv_bias")
+        bias = config.flag("mamba_conv_bias")
         mixer = Mamba2Mixer.of(read, self.embedding_length, inner, names, bias=bias)
         return replace(mixer, normed=config.flag("mamba_rms_norm"))
 
@@ -111,7 +103,7 @@ class FalconH1(Decoder):
             yield multiplied(tensor, factors[tensor.name])
 
     def feed_forward(self, layer: Layer) -> Iterator[TargetTensor]:
-        gate, down = self.multipliers("mlp_multipliers", 2)
+        gate, down = self.config.numbers("mlp_multipliers", 2)
         factors = {f"{layer.target}.ffn_gate.weight": gate, f"{layer.target}.ffn_down.weight": down}
         for tensor in super().feed_forward(layer):
             yield multiplied(tensor, factors.get(tensor.name, 1.0))
@@ -123,7 +115,9 @@ class FalconH1(Decoder):
         mixer, before = self.mixer, self.config.number("ssm_in_multiplier")
         shared = mixer.groups * mixer.state
         parts = zip(
-            (mixer.inner, mixer.inner, shared, shared, mixer.heads), self.multipliers("ssm_multipliers", 5), strict=True
+            (mixer.inner, mixer.inner, shared, shared, mixer.heads),
+            self.config.numbers("ssm_multipliers", 5),
+            strict=True,
         )
         pieces, start = [], 0
         for rows, factor in parts:

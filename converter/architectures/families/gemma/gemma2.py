@@ -85,7 +85,7 @@ class Gemma2(Gemma):
     def cap_key_values(self) -> list[KeyValue]:
         names = ("attn_logit_softcapping", "final_logit_softcapping")
         # An explicit null means no cap; an absent field, transformers' default.
-        uncapped = [name for name in names if self.config.config.get(name, self.defaults[name]) is None]
+        uncapped = [name for name in names if self.config.says_none(name)]
         return [
             float32(f"{self.arch}.{name}", NO_CAP if name in uncapped else self.config.number(name)) for name in names
         ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import ClassVar
 
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.gemma.gemma2 import Gemma2
 from converter.architectures.family import COMPUTED_BUFFERS
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.windows import FULL, WINDOW
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
+
+#: For each layer type the field and the default of its rope's base.
+BASES = {FULL: ("rope_theta", 1e6), WINDOW: ("rope_local_base_freq", 1e4)}
 
 
 class Gemma3(Gemma2):
@@ -43,28 +46,32 @@ class Gemma3(Gemma2):
         """Older files give the pattern by a number."""
         return self.config.integer("sliding_window_pattern") if "sliding_window_pattern" in self.config else 6
 
-    def rope_of(self, layer_type: str, spelled_before: Mapping[str, Any]) -> Rope:
-        """The rope of a layer type in ``rope_parameters``, otherwise as files had it before transformers 5."""
-        parameters = self.config.get("rope_parameters")
-        if isinstance(parameters, dict) and layer_type in parameters:
-            spelled_before = {"rope_parameters": parameters[layer_type]}
-        cleared = {"rope_parameters": None, "rope_scaling": None}
-        return Rope.of(Hyperparameters({**self.config.config, **cleared, **spelled_before}, self.defaults))
+    def rope_of(self, layer_type: str) -> Rope:
+        """The rope of a layer type in ``rope_parameters``, otherwise as files had it before transformers 5: the scaling
+        is that of layers without a window, and each has a field for its base."""
+        name, usual = BASES[layer_type]
+        base = self.config.optional_positive(name)
+        parameters = self.config.section("rope_parameters").section(layer_type)
+        older = self.config.section("rope_scaling")
+        if layer_type == FULL and any(older):
+            parameters = older
+        return Rope.of(self.config.with_fields(rope_theta=usual if base is None else base), parameters)
 
     @property
     def rope(self) -> Rope:
         """The rope of layers without a window."""
-        theta, scaling = self.config.get("rope_theta"), self.config.get("rope_scaling")
-        before = {"rope_theta": 1e6 if theta is None else theta, "rope_scaling": scaling}
-        return self.scaled("full_attention", before, "default", "linear")
+        return self.scaled(FULL, "default", "linear")
 
     @property
     def window_rope(self) -> Rope:
-        theta = self.config.get("rope_local_base_freq")
-        return self.scaled("sliding_attention", {"rope_theta": 10000.0 if theta is None else theta}, "default")
+        return self.scaled(WINDOW, "default")
 
-    def scaled(self, layer_type: str, before: Mapping[str, Any], *allowed: str) -> Rope:
-        rope = self.rope_of(layer_type, before)
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        return (self.rope, self.window_rope) if any(self.windows) else (self.rope,)
+
+    def scaled(self, layer_type: str, *allowed: str) -> Rope:
+        rope = self.rope_of(layer_type)
         if rope.scaling not in allowed:
             raise ArchitectureError(
                 f"config.json: rope scaling of {layer_type} is {rope.scaling!r}, but llama.cpp runs {self.arch} only "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gguf import GGUFValueType
 
@@ -78,16 +78,7 @@ class Gemma3n(Gemma3):
     @property
     def feed_forward_length(self) -> int:
         """One length for all layers, though files may list one for each."""
-        lengths = self.config.get("intermediate_size")
-        if not isinstance(lengths, list):
-            return super().feed_forward_length
-        first = lengths[0] if lengths else None
-        if isinstance(first, bool) or not isinstance(first, int) or first < 1 or lengths != [first] * len(self.kinds):
-            raise ArchitectureError(
-                f"config.json: 'intermediate_size' is {lengths!r}, but llama.cpp runs {self.arch} only with one length "
-                f"for all {len(self.kinds)} layers"
-            )
-        return first
+        return self.config.integer_of_layers("intermediate_size", len(self.kinds))
 
     def key_values(self) -> list[KeyValue]:
         for name, value in FIXED.items():
@@ -126,14 +117,17 @@ class Gemma3n(Gemma3):
         """Refuse other gates than llama.cpp's cut off."""
         sparse = min(len(self.kinds), SPARSE_LAYERS)
         needed = [SPARSITY] * sparse + [0.0] * (len(self.kinds) - sparse)
-        pattern = self.config.get("activation_sparsity_pattern")
-        if pattern is None:
+        field = "activation_sparsity_pattern"
+        if field in self.config:
+            pattern = self.config.numbers(field, len(self.kinds))
+        else:
             # transformers' default: a model no deeper than the sparse layers has none of them.
             pattern = needed if len(self.kinds) > SPARSE_LAYERS else [0.0] * len(self.kinds)
         if pattern != needed:
-            raise ArchitectureError(
-                f"config.json: 'activation_sparsity_pattern' is {pattern!r}, but llama.cpp runs {self.arch} only with "
-                f"{SPARSITY} for the first {SPARSE_LAYERS} layers and 0 for others"
+            raise self.config.with_fields(**{field: pattern}).refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with {SPARSITY} for the first {SPARSE_LAYERS} layers and 0 for "
+                "others",
             )
 
     def check_query_scale(self) -> None:
@@ -144,12 +138,10 @@ class Gemma3n(Gemma3):
         return super().window_key_values()
 
     def cap_key_values(self) -> list[KeyValue]:
-        cap: Any = self.config.config.get("final_logit_softcapping", 30.0)
-        if cap != 30.0:
-            raise ArchitectureError(
-                f"config.json: 'final_logit_softcapping' is {cap!r}, but llama.cpp runs {self.arch} only with 30.0"
-            )
-        return [float32(f"{self.arch}.final_logit_softcapping", cap)]
+        field = "final_logit_softcapping"
+        if self.config.says_none(field):
+            raise self.config.refusal(field, f"but llama.cpp runs {self.arch} only with 30.0")
+        return [float32(f"{self.arch}.{field}", self.config.one_of(field, 30.0))]
 
     def output_matrix(self, shape: tuple[int, int]) -> Iterator[TargetTensor]:
         """What all layers share of their own embeddings and of the streams comes before it."""

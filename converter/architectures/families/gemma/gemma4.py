@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gguf import GGUFValueType
 
@@ -16,7 +16,7 @@ from converter.architectures.families.gemma.gemma3 import Gemma3
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.experts import LENGTH, Mixture, expert_names, gated_projections
-from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.rope import Rope, scaling_of
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
@@ -98,18 +98,16 @@ class Gemma4(Gemma3):
         layers without a window.
         """
         usual, windows = self.config.integer(name), self.windows
-        overrides = self.config.get("per_layer_config")
-        if overrides is None:
+        if "per_layer_config" not in self.config:
             return [usual if window else self.without_window(name, usual) for window in windows]
-        values = []
+        overrides, values = self.config.section("per_layer_config"), []
         for index in range(len(windows)):
-            given = overrides.get(str(index), {}) if isinstance(overrides, dict) else None
-            if not isinstance(given, dict) or not given.keys() <= {*OF_LAYER}:
-                raise ArchitectureError(
-                    f"config.json: 'per_layer_config' gives layer {index} {given!r}, but llama.cpp runs {self.arch} "
-                    f"only with {' and '.join(OF_LAYER)} of a layer's own"
+            given = overrides.section(str(index), {name: usual})
+            if overrides.says_none(str(index)) or not {*given} <= {*OF_LAYER}:
+                raise overrides.refusal(
+                    str(index), f"but llama.cpp runs {self.arch} only with {' and '.join(OF_LAYER)} of a layer's own"
                 )
-            values.append(Hyperparameters(given, {name: usual}).integer(name))
+            values.append(given.integer(name))
         return values
 
     def without_window(self, name: str, usual: int) -> int:
@@ -162,29 +160,24 @@ class Gemma4(Gemma3):
             return None
         return Mixture.of(self.config, "num_experts", "top_k_experts", "moe_intermediate_size")
 
-    def rope_parameters(self, kind: str, *allowed: str) -> dict[str, Any]:
+    def rope_parameters(self, kind: str, *allowed: str) -> Hyperparameters:
         """What ``rope_parameters`` says of a layer type; ArchitectureError unless its rope is an allowed one."""
-        ropes = self.config.get("rope_parameters")
-        parameters = ropes.get(kind) if isinstance(ropes, dict) else None
-        if not isinstance(parameters, dict) or parameters.get("rope_type", "default") not in allowed:
-            raise ArchitectureError(
-                f"config.json: 'rope_parameters' of {kind} is {parameters!r}, but llama.cpp runs {self.arch} only with "
-                f"'rope_type' {' or '.join(allowed)} there"
+        ropes = self.config.section("rope_parameters")
+        if kind not in ropes or scaling_of(ropes.section(kind)) not in allowed:
+            raise ropes.refusal(
+                kind, f"but llama.cpp runs {self.arch} only with 'rope_type' {' or '.join(allowed)} there"
             )
-        return parameters
-
-    def rope_by(self, parameters: dict[str, Any]) -> Rope:
-        turning = {"rope_parameters": {**parameters, "rope_type": "default"}}
-        return Rope.of(Hyperparameters({**self.config.config, **turning}, self.defaults))
+        return ropes.section(kind)
 
     @property
     def rope(self) -> Rope:
         """The rope of layers without a window; which of its pairs turn, ``factors`` says."""
-        return self.rope_by(self.rope_parameters("full_attention", "proportional", "default"))
+        parameters = self.rope_parameters("full_attention", "proportional", "default")
+        return Rope.of(self.config, parameters.with_fields(rope_type="default"))
 
     @property
     def window_rope(self) -> Rope:
-        return self.rope_by(self.rope_parameters("sliding_attention", "default"))
+        return Rope.of(self.config, self.rope_parameters("sliding_attention", "default"))
 
     def factors(self) -> tuple[float, ...]:
         """What the frequency of each pair of a head without a window is divided by, shape (head_dim / 2,).
@@ -192,14 +185,13 @@ class Gemma4(Gemma3):
         Of a proportional rope only the first pairs turn (transformers, ``_compute_proportional_rope_parameters``).
         """
         rope, head_dim = self.rope, self.head_dims[-1]
-        if self.rope_parameters("full_attention", "proportional", "default").get("rope_type") != "proportional":
+        if scaling_of(self.rope_parameters("full_attention", "proportional", "default")) != "proportional":
             return (1.0,) * (head_dim // 2)
         share = rope.number("partial_rotary_factor", 1.0)
-        turning = int(share * head_dim // 2)
+        turning = int(min(share, 2.0) * head_dim // 2)
         if not 0 < turning <= head_dim // 2:
-            raise ArchitectureError(
-                f"config.json: rope parameter 'partial_rotary_factor' is {share}, a share of the {head_dim // 2} pairs "
-                "of a head expected"
+            raise rope.parameters.refusal(
+                "partial_rotary_factor", f"a share of the {head_dim // 2} pairs of a head expected"
             )
         return (rope.number("factor", 1.0),) * turning + (UNROTATED,) * (head_dim // 2 - turning)
 
@@ -210,9 +202,9 @@ class Gemma4(Gemma3):
         # "vision" lets the tokens of a picture, which a text has none of, see what follows them.
         config.one_of("use_bidirectional_attention", None, "vision")
         if not any(windows):
-            raise ArchitectureError(
-                f"config.json: 'layer_types' is {config.get('layer_types')!r}, but llama.cpp runs {arch} only with a "
-                "layer of 'sliding_attention' among those before the last"
+            raise config.refusal(
+                "layer_types",
+                f"but llama.cpp runs {arch} only with a layer of 'sliding_attention' among those before the last",
             )
         lengths = {"": self.head_dims[-1], "_swa": self.head_dims[windows.index(True)]}
         return [

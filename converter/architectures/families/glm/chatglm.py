@@ -74,9 +74,7 @@ class ChatGLM(Decoder):
     @property
     def rope(self) -> Rope:
         """A base of 10000 times ``rope_ratio``."""
-        ratio = self.config.number("rope_ratio")
-        if not ratio > 0:
-            raise ArchitectureError(f"config.json: 'rope_ratio' is {ratio}, a positive number expected")
+        ratio = self.config.positive("rope_ratio")
         if ratio != 1 and self.vocab_size == CHATGLM3_VOCABULARY:
             raise ArchitectureError(
                 f"config.json: 'rope_ratio' is {ratio}, by which ChatGLM 3 multiplies the rope's base and ChatGLM 2 "

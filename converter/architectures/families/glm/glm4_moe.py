@@ -9,6 +9,7 @@ from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.rope import rotated_elements
 from converter.architectures.parts.sigmoid_experts import SigmoidExperts
+from converter.architectures.parts.windows import FULL, WINDOW
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
@@ -108,8 +109,9 @@ class Dots1(SigmoidExperts):
 
     @property
     def sliding_window(self) -> int | None:
-        windowed = "sliding_attention" in (self.config.get("layer_types") or ())
-        return self.config.integer("sliding_window") if windowed else None
+        layers = self.config.integer("num_hidden_layers")
+        kinds = self.config.layer_types(layers, [FULL] * layers, (FULL, WINDOW))
+        return self.config.integer("sliding_window") if WINDOW in kinds else None
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("attention_bias", False, None)

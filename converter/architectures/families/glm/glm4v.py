@@ -23,9 +23,8 @@ class GlmPositions(ThreePositions):
         sections = super().sections
         # That is how llama.cpp knows a file of these among those of the models without images.
         if 0 in sections[:2]:
-            raise ArchitectureError(
-                f"config.json: 'mrope_section' is {sections}, but llama.cpp runs {self.arch} only with pairs for time "
-                "and for rows"
+            raise self.rope.parameters.with_fields(mrope_section=sections).refusal(
+                "mrope_section", f"but llama.cpp runs {self.arch} only with pairs for time and for rows"
             )
         return sections
 

@@ -57,19 +57,16 @@ class GlmMoeDsa(DeepseekV32):
         """
         config, layers = self.config, self.config.integer("num_hidden_layers")
         field = "indexer_types" if "indexer_types" in config else "index_topk_pattern"
-        kinds = config.get(field)
-        if kinds is None:
+        if field not in config:
             every = config.integer("index_topk_freq", 0) if "index_topk_freq" in config else 1
             offset = config.integer("index_skip_topk_offset", 0) if "index_skip_topk_offset" in config else 2
             return [max(index - offset + 1, 0) % max(every, 1) == 0 for index in range(layers)]
-        named = [LETTERS.get(kind) for kind in kinds] if isinstance(kinds, str) else kinds
-        whole = isinstance(named, list) and len(named) == layers and all(kind in LETTERS.values() for kind in named)
-        if not whole or named[0] != "full":
-            raise ArchitectureError(
-                f"config.json: {field!r} is {kinds!r}, 'full' or 'shared' for each of {layers} layers and 'full' for "
-                "the first expected"
+        kinds = config.kinds(field, {**LETTERS, **{kind: kind for kind in LETTERS.values()}})
+        if len(kinds) != layers or kinds[0] != "full":
+            raise config.refusal(
+                field, f"'full' or 'shared' for each of {layers} layers and 'full' for the first expected"
             )
-        return [kind == "full" for kind in named]
+        return [kind == "full" for kind in kinds]
 
     def key_values(self) -> list[KeyValue]:
         types = array(f"{self.arch}.attention.indexer.types", self.with_indexer, GGUFValueType.BOOL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from gguf import GGUFValueType
 
@@ -12,7 +12,7 @@ from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import LENGTH, Mixture
-from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.rope import Rope, rope_section
 from converter.architectures.target import Piece, RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue, array, uint32
 
@@ -59,18 +59,17 @@ class GptOss(Decoder):
     needs_output = True
 
     @property
-    def rope_fields(self) -> dict[str, Any]:
-        fields = self.config.get("rope_parameters") or self.config.get("rope_scaling") or USUAL_ROPE
-        return fields if isinstance(fields, dict) else {"rope_type": fields}
+    def rope_fields(self) -> Hyperparameters:
+        given = rope_section(self.config)
+        return given if any(given) else Hyperparameters(USUAL_ROPE)
 
     @property
     def rope(self) -> Rope:
         """The rope as llama.cpp runs it, which rounds yarn's range of frequencies."""
-        fields = {**self.rope_fields, "truncate": True}
-        return Rope.of(Hyperparameters({**self.config.config, "rope_parameters": fields}, self.defaults))
+        return Rope.of(self.config, self.rope_fields.with_fields(truncate=True))
 
     def warnings(self) -> list[str]:
-        if self.rope.scaling != "yarn" or self.rope_fields.get("truncate") is not False:
+        if self.rope.scaling != "yarn" or self.rope_fields.optional_flag("truncate") is not False:
             return super().warnings()
         return [
             *super().warnings(),

@@ -58,12 +58,12 @@ class Bamba(GraniteHybrid):
         Raises:
             ArchitectureError: that is no list of layers, or names none or all, on which llama.cpp ends its process.
         """
-        layers, attending = self.config.integer("num_hidden_layers"), self.config.get("attn_layer_indices")
-        places = isinstance(attending, list) and all(type(index) is int and 0 <= index < layers for index in attending)
-        if not places or not 0 < len(set(attending)) < layers:
-            raise ArchitectureError(
-                f"config.json: 'attn_layer_indices' is {attending!r}, but llama.cpp runs {self.arch} only with some of "
-                f"the {layers} layers in it, and not with all"
+        field, layers = "attn_layer_indices", self.config.integer("num_hidden_layers")
+        attending = set(self.config.integers(field)) if field in self.config else set()
+        if not 0 < len(attending) < layers or max(attending) >= layers:
+            raise self.config.refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with some of the {layers} layers in it, and not with all",
             )
         return ["attention" if index in attending else "mamba" for index in range(layers)]
 

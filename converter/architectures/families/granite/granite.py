@@ -10,7 +10,6 @@ from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.layer import Names
 from converter.architectures.parts.decoder import Decoder
 from converter.architectures.parts.experts import COUNTS, Mixture
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
 
 #: transformers' name of each multiplier and llama.cpp's key.
@@ -34,10 +33,7 @@ class Granite(Decoder):
     def multipliers(self) -> Iterator[KeyValue]:
         """llama.cpp takes a zero for "none given"."""
         for name, key in MULTIPLIERS.items():
-            value = self.config.number(name)
-            if value <= 0:
-                raise ArchitectureError(f"config.json: {name!r} is {value}, a positive number expected")
-            yield float32(f"{self.arch}.{key}", value)
+            yield float32(f"{self.arch}.{key}", self.config.positive(name))
 
 
 class GraniteMoe(Granite):

@@ -70,11 +70,9 @@ class GraniteHybrid(GraniteMoeShared):
         config.one_of("mamba_expand", 2)
         config.one_of("mamba_proj_bias", False)
         inner = 2 * self.embedding_length
-        values = dict(self.defaults) | dict(config.config)
-        if config.get("mamba_d_head") == "auto":
-            values["mamba_d_head"] = inner // config.integer("mamba_n_heads")
+        automatic = config.integer_or_auto("mamba_d_head") is None
+        read = config.with_fields(mamba_d_head=inner // config.integer("mamba_n_heads")) if automatic else config
         names = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
-        read = type(config)(values, {})
         return Mamba2Mixer.of(read, self.embedding_length, inner, names, bias=config.flag("mamba_conv_bias"))
 
     def key_values(self) -> list[KeyValue]:

@@ -18,7 +18,6 @@ from converter.architectures.parts.experts import Mixture, parameter
 from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import TargetTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, uint32
 
 
@@ -56,23 +55,23 @@ class GraniteSWA(Granite):
         """
         config = self.config
         layers = config.integer("num_hidden_layers")
-        bases = config.get("layer_rope_theta")
-        if bases is None:
-            bases = [super().rope.theta] * layers
-        numbers = isinstance(bases, list) and all(type(base) in (int, float) and base >= 0 for base in bases)
+        field = "layer_rope_theta"
+        bases = config.numbers(field, layers) if field in config else [super().rope.theta] * layers
         # Where no layer has a rope, llama.cpp ends its process over the positions that nothing reads.
-        if not numbers or len(bases) != layers or len(set(bases) - {0}) != 1:
-            raise ArchitectureError(
-                f"config.json: 'layer_rope_theta' is {bases!r}, but llama.cpp runs {self.arch} only with a list of "
-                f"{layers} numbers, each the same base or 0, not all 0"
+        if min(bases) < 0 or len(set(bases) - {0}) != 1:
+            raise config.refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with a list of {layers} numbers, each the same base or 0, not "
+                "all 0",
             )
-        marks = config.get("no_rope_layers")
+        marks = config.by_layer("no_rope_layers", layers, (0, 1))
         if marks is not None and marks != [int(base > 0) for base in bases]:
-            raise ArchitectureError(
-                f"config.json: 'no_rope_layers' is {marks!r}, but the model's rope has the bases {bases!r}; remove it "
-                "or let both say the same (1 for a layer with rope)"
+            raise config.refusal(
+                "no_rope_layers",
+                f"but the model's rope has the bases {bases!r}; remove it or let both say the same (1 for a layer with "
+                "rope)",
             )
-        return [float(base) for base in bases]
+        return bases
 
     @property
     def rope(self) -> Rope:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.rope import Rope
 from converter.architectures.target import RowMap, TargetTensor
 from converter.gguf.key_values import KeyValue
 
@@ -33,24 +31,6 @@ class InternLM2(Decoder):
     body = ""
     takes_frequency_factors = False
     takes_head_dim = False
-
-    @property
-    def dynamic(self) -> bool:
-        """A scaling that starts beyond max_position_embeddings, which the chat models carry."""
-        scaling = self.config.get("rope_scaling")
-        return isinstance(scaling, dict) and scaling.get("type") == "dynamic"
-
-    @property
-    def rope(self) -> Rope:
-        if not self.dynamic:
-            return super().rope
-        return Rope.of(Hyperparameters({**self.config.config, "rope_scaling": None}, self.defaults))
-
-    def warnings(self) -> list[str]:
-        if not self.dynamic:
-            return []
-        length = self.config.integer("max_position_embeddings")
-        return [f"llama.cpp has no dynamic rope scaling: the file is exact up to a context of {length} tokens"]
 
     def key_values(self) -> list[KeyValue]:
         self.config.one_of("bias", False)

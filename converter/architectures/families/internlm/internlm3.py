@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from converter.architectures.families.internlm.internlm2 import InternLM2
-from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer
 from converter.architectures.parts.decoder import Decoder
-from converter.architectures.parts.rope import Rope
 from converter.architectures.target import TargetTensor
 from converter.gguf.key_values import KeyValue
 
@@ -32,25 +30,6 @@ class InternLM3(InternLM2):
     body = Decoder.body
     takes_frequency_factors = True
     takes_head_dim = True
-
-    @property
-    def scaling(self) -> dict[str, Any]:
-        """The rope's parameters, in either spelling."""
-        parameters = self.config.get("rope_parameters") or self.config.get("rope_scaling")
-        return parameters if isinstance(parameters, dict) else {}
-
-    @property
-    def dynamic(self) -> bool:
-        return "dynamic" in (self.scaling.get("rope_type"), self.scaling.get("type"))
-
-    @property
-    def rope(self) -> Rope:
-        if not self.dynamic:
-            return Rope.of(self.config)
-        base = {name: value for name, value in self.scaling.items() if name == "rope_theta"}
-        return Rope.of(
-            Hyperparameters({**self.config.config, "rope_scaling": None, "rope_parameters": base}, self.defaults)
-        )
 
     @property
     def output_bias(self) -> bool:

@@ -70,17 +70,16 @@ class Llama4(Decoder):
         Raises:
             ArchitectureError: ``moe_layers`` lists others.
         """
-        layers, listed = self.config.integer("num_hidden_layers"), self.config.get("moe_layers")
-        if listed is None:
+        layers, field = self.config.integer("num_hidden_layers"), "moe_layers"
+        if field not in self.config:
             return self.config.integer("interleave_moe_layer_step")
-        if listed == []:
-            return 0
-        first = listed[0] if isinstance(listed, list) else None
-        step = first + 1 if isinstance(first, int) and 0 <= first < layers else 0
-        if not step or listed != list(range(step - 1, layers, step)):
-            raise ArchitectureError(
-                f"config.json: 'moe_layers' is {listed!r}, but llama.cpp runs {self.arch} only with experts in every "
-                f"layer, every second, every third and so on of {layers}"
+        listed = self.config.integers(field)
+        step = listed[0] + 1 if listed else 0
+        if listed != (list(range(step - 1, layers, step)) if step else []):
+            raise self.config.refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with experts in every layer, every second, every third and so on "
+                f"of {layers}",
             )
         return step
 
@@ -97,10 +96,11 @@ class Llama4(Decoder):
         """1 for each layer with rope, 0 for the others; ArchitectureError where they are not llama.cpp's."""
         layers = self.config.integer("num_hidden_layers")
         runs = [int((layer + 1) % 4 != 0) for layer in range(layers)]
-        if not self.config.get("no_rope_layers"):
-            self.config.one_of("no_rope_layer_interval", 4)
+        field = "no_rope_layers"
+        if field in self.config and self.config.integers(field):
+            self.config.one_of(field, runs)
         else:
-            self.config.one_of("no_rope_layers", runs)
+            self.config.one_of("no_rope_layer_interval", 4)
         return runs
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from converter.architectures.parts.decoder import Decoder
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32
 
 
@@ -16,17 +15,13 @@ class MiniCPM(Decoder):
 
     def key_values(self) -> list[KeyValue]:
         config = self.config
-        if config.get("num_experts"):
-            raise ArchitectureError(
-                f"config.json: 'num_experts' is {config.get('num_experts')!r}, MiniCPM's experts are not supported"
-            )
-        for name in ("scale_emb", "scale_depth", "dim_model_base"):
-            if not config.number(name) > 0:
-                raise ArchitectureError(f"config.json: {name!r} is {config.get(name)!r}, a positive number expected")
-        residual = config.number("scale_depth") / config.integer("num_hidden_layers") ** 0.5
+        if config.optional_integer("num_experts", 0):
+            raise config.refusal("num_experts", "MiniCPM's experts are not supported")
+        scale = config.positive("scale_emb")
+        residual = config.positive("scale_depth") / config.integer("num_hidden_layers") ** 0.5
         return [
             *super().key_values(),
-            float32(f"{self.arch}.embedding_scale", config.number("scale_emb")),
+            float32(f"{self.arch}.embedding_scale", scale),
             float32(f"{self.arch}.residual_scale", residual),
-            float32(f"{self.arch}.logit_scale", self.embedding_length / config.number("dim_model_base")),
+            float32(f"{self.arch}.logit_scale", self.embedding_length / config.positive("dim_model_base")),
         ]

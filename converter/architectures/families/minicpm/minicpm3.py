@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from converter.architectures.families.deepseek.deepseek import DeepseekV2
 from converter.architectures.layer import Layer
-from converter.architectures.parts.longrope import LongRope, rope_parameters, without_scaling
-from converter.architectures.parts.rope import Rope
+from converter.architectures.parts.longrope import LongRope, without_scaling
+from converter.architectures.parts.rope import Rope, rope_section
 from converter.architectures.target import TargetTensor
 from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, uint32
@@ -51,23 +51,21 @@ class MiniCPM3(DeepseekV2):
 
     @property
     def long_rope(self) -> LongRope | None:
-        scores = rope_parameters(self.config).get("mscale_all_dim")
-        if scores:
-            raise ArchitectureError(
-                f"config.json: rope parameter 'mscale_all_dim' is {scores!r}, but llama.cpp runs {self.arch} without"
-            )
+        parameters, scores = rope_section(self.config), "mscale_all_dim"
+        if scores in parameters and parameters.number(scores):
+            raise parameters.refusal(scores, f"but llama.cpp runs {self.arch} without")
         return LongRope.of(self.config, self.rotary_dim)
 
     @property
     def rope(self) -> Rope:
-        return without_scaling(self.config, self.defaults)
+        return without_scaling(self.config)
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
         for name, only in {"hidden_act": "silu", **MULTIPLIERS}.items():
             # A multiplier of null stands for another number.
-            if name in config.config and config.config[name] is None:
-                raise ArchitectureError(f"config.json: {name!r} is None, but llama.cpp runs {arch} only with {only}")
+            if config.says_none(name):
+                raise config.refusal(name, f"but llama.cpp runs {arch} only with {only}")
             config.one_of(name, only)
         for name in ("attention_bias", "mlp_bias"):
             config.one_of(name, False, None)
@@ -95,6 +93,11 @@ class MiniCPM3(DeepseekV2):
             *self.rope.key_values(arch),
             *(long_rope.key_values(arch) if long_rope else ()),
         ]
+
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        yield from super().exact_lengths()
+        if self.long_rope is not None:
+            yield from self.long_rope.exact_lengths(self.config)
 
     def frequency_factors(self) -> Iterator[TargetTensor]:
         long_rope = self.long_rope

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from converter.architectures.facts import LINEAR_BY_NAME
 from converter.architectures.families.mistral.mistral import Mistral
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, float32, uint32
 
 
@@ -23,14 +22,12 @@ class Ministral3(Mistral):
 
     @property
     def sliding_window(self) -> int | None:
-        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+        return self.config.optional_integer("sliding_window")
 
     def key_values(self) -> list[KeyValue]:
         """transformers multiplies a query by 1 + beta ln(1 + floor(position / original length)); llama.cpp too, with
         the length that it takes for yarn's."""
         rope = self.rope
-        if rope.parameters.get("llama_4_scaling_beta") is None:
-            raise ArchitectureError("config.json: no 'llama_4_scaling_beta' in 'rope_parameters', a number expected")
         length = uint32(f"{self.arch}.rope.scaling.original_context_length", rope.original_context_length)
         pairs = super().key_values()
         return [

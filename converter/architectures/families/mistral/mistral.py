@@ -21,8 +21,8 @@ class Mistral(Llama):
     @property
     def sliding_window(self) -> int | None:
         # An absent field means transformers' default of 4096; an explicit null means no window.
-        window = self.config.config.get("sliding_window", 4096)
-        return None if window is None else int(window)
+        field = "sliding_window"
+        return None if self.config.says_none(field) else self.config.optional_integer(field) or 4096
 
     @property
     def query_bias(self) -> bool:

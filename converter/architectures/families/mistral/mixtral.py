@@ -29,7 +29,7 @@ class Mixtral(Mistral):
 
     @property
     def sliding_window(self) -> int | None:
-        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+        return self.config.optional_integer("sliding_window")
 
     def key_values(self) -> list[KeyValue]:
         return [*super().key_values(), *self.mixture_key_values()]

@@ -21,7 +21,6 @@ from converter.architectures.parts.experts import (
 )
 from converter.architectures.target import TargetTensor
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array, float32, uint32
 
 #: Letters of ``hybrid_override_pattern`` and the words of other releases.
@@ -34,6 +33,9 @@ KINDS = {
     "full_attention": "attention",
     **{kind: kind for kind in ("mamba", "attention", "mlp", "moe")},
 }
+
+#: config.json's fields for it: that of the published files, and transformers'.
+PATTERNS = ("hybrid_override_pattern", "layers_block_type")
 
 #: What llama.cpp reads of the experts.
 MIXTURE_KEYS = (
@@ -113,17 +115,12 @@ class NemotronH(Family):
     @property
     def kinds(self) -> list[str]:
         """The kind of each layer: a key of ``KINDS`` for each, in a list or, as letters, in a string."""
-        given = self.config.get("hybrid_override_pattern") or self.config.get("layers_block_type")
-        if not isinstance(given, str | list) or any(str(kind) not in KINDS for kind in given):
-            raise ArchitectureError(
-                f"config.json: 'layers_block_type' is {given!r}, a list of mamba, attention, mlp, moe or a pattern of "
-                "M, *, - and E expected"
-            )
-        kinds = [KINDS[kind] for kind in given]
+        field = next((name for name in PATTERNS if name in self.config), PATTERNS[-1])
+        kinds = self.config.kinds(field, KINDS)
         if "moe" in kinds and "mlp" in kinds:
-            raise ArchitectureError(
-                f"config.json: 'layers_block_type' is {given!r}, but llama.cpp runs this family only with "
-                "feed-forwards that all have experts or all have none"
+            raise self.config.refusal(
+                field,
+                "but llama.cpp runs this family only with feed-forwards that all have experts or all have none",
             )
         return kinds
 

@@ -35,7 +35,7 @@ class Phi3(Decoder):
 
     @property
     def rope(self) -> Rope:
-        return without_scaling(self.config, self.defaults)
+        return without_scaling(self.config)
 
     @property
     def long_rope(self) -> LongRope | None:
@@ -43,18 +43,12 @@ class Phi3(Decoder):
 
     @property
     def sliding_window(self) -> int | None:
-        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+        return self.config.optional_integer("sliding_window")
 
-    def warnings(self) -> list[str]:
-        long_rope = self.long_rope
-        if long_rope is None or long_rope.original_context_length >= self.config.integer("max_position_embeddings"):
-            return super().warnings()
-        original = long_rope.original_context_length
-        return [
-            *super().warnings(),
-            f"the model's rope changes for texts of more than {original} tokens, llama.cpp's in contexts of more than "
-            f"{original}: shorter texts are exact in contexts up to that size",
-        ]
+    def exact_lengths(self) -> Iterator[tuple[int, str]]:
+        yield from super().exact_lengths()
+        if self.long_rope is not None:
+            yield from self.long_rope.exact_lengths(self.config)
 
     def key_values(self) -> list[KeyValue]:
         # llama.cpp reads the window and then attends to all tokens; 0 says that there is none.

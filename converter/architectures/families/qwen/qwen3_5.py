@@ -13,7 +13,6 @@ from converter.architectures.family import AS_SPELLED
 from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor, row_run
 from converter.checkpoints.tensor import SourceTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue, array
 
 #: What config.json leaves out of both.
@@ -52,13 +51,18 @@ class Qwen35(GatedDeltaNets):
     skipped = (*GatedDeltaNets.skipped, r"(model\.)?visual\..*")
 
     def __init__(
-        self, config: Mapping[str, Any], sources: Mapping[str, SourceTensor], *, renamed: Mapping[str, str] = AS_SPELLED
+        self,
+        config: Mapping[str, Any],
+        sources: Mapping[str, SourceTensor],
+        *,
+        renamed: Mapping[str, str] = AS_SPELLED,
+        within: str = "",
     ) -> None:
         # The text model alone may still be named as a part of the multimodal one; transformers takes both.
         part = "model.language_model."
         if not renamed and f"{part}embed_tokens.weight" in sources:
             renamed = {"model.": part}
-        super().__init__(config, sources, renamed=renamed)
+        super().__init__(config, sources, renamed=renamed, within=within)
 
     @property
     def sections(self) -> list[int]:
@@ -70,19 +74,18 @@ class Qwen35(GatedDeltaNets):
         Raises:
             ArchitectureError: it is no list of three counts, or leaves a rotated pair to none.
         """
-        given = self.rope.parameters.get("mrope_section")
-        sections = SECTIONS if given is None else given
-        counts = isinstance(sections, list) and all(type(count) is int and count >= 0 for count in sections)
-        if not counts or len(sections) != 3 or not 0 < sum(sections) <= self.head_dim:
-            raise ArchitectureError(
-                f"config.json: 'mrope_section' is {sections!r}, a list of three counts expected, together at most the "
-                f"{self.head_dim} elements of a head"
+        parameters, field = self.rope.parameters, "mrope_section"
+        sections = parameters.integers(field, 3) if field in parameters else SECTIONS
+        if not 0 < sum(sections) <= self.head_dim:
+            raise parameters.refusal(
+                field, f"a list of three counts expected, together at most the {self.head_dim} elements of a head"
             )
         places = [pair % sum(sections) for pair in range(self.rotary_dim // 2)]
         if any(place // 3 >= sections[place % 3] for place in places):
-            raise ArchitectureError(
-                f"config.json: 'mrope_section' is {sections!r}, but llama.cpp runs {self.arch} only with sections that "
-                f"cover all {self.rotary_dim // 2} rotated pairs of a head in turns"
+            raise parameters.with_fields(mrope_section=sections).refusal(
+                field,
+                f"but llama.cpp runs {self.arch} only with sections that cover all {self.rotary_dim // 2} rotated "
+                "pairs of a head in turns",
             )
         return sections
 

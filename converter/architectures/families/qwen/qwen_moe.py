@@ -11,7 +11,6 @@ from converter.architectures.families.qwen.qwen3 import Qwen3
 from converter.architectures.layer import Layer, Names
 from converter.architectures.parts.experts import LENGTH, Mixture, gated_names
 from converter.architectures.target import Piece, TargetTensor
-from converter.errors import ArchitectureError
 from converter.gguf.key_values import KeyValue
 
 
@@ -56,11 +55,8 @@ class Qwen2Moe(Qwen2):
         config = self.config
         config.one_of("norm_topk_prob", self.normalizes)
         config.one_of("decoder_sparse_step", 1)
-        if config.get("mlp_only_layers"):
-            raise ArchitectureError(
-                f"config.json: 'mlp_only_layers' is {config.get('mlp_only_layers')!r}, but llama.cpp runs this family "
-                "only with experts in every layer"
-            )
+        if "mlp_only_layers" in config and config.integers("mlp_only_layers"):
+            raise config.refusal("mlp_only_layers", "but llama.cpp runs this family only with experts in every layer")
 
     def key_values(self) -> list[KeyValue]:
         self.check_experts()

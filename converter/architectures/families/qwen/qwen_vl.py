@@ -68,13 +68,11 @@ class Qwen3VLText(ThreePositions, Qwen3):
     @property
     def deepstack_layers(self) -> int:
         """How many of the first layers an image's tokens are added to once more; transformers' default is three."""
-        vision = self.config.get("vision_config")
-        given = vision.get("deepstack_visual_indexes") if isinstance(vision, dict) else None
-        indexes = [8, 16, 24] if given is None else given
-        if not isinstance(indexes, list) or len(indexes) > self.config.integer("num_hidden_layers"):
-            raise ArchitectureError(
-                f"config.json: 'deepstack_visual_indexes' in 'vision_config' is {indexes!r}, a list of at most "
-                "num_hidden_layers layers expected"
+        vision, field = self.config.section("vision_config", path="vision_config."), "deepstack_visual_indexes"
+        indexes = vision.integers(field) if field in vision else [8, 16, 24]
+        if len(indexes) > self.config.integer("num_hidden_layers"):
+            raise vision.with_fields(**{field: indexes}).refusal(
+                field, "a list of at most num_hidden_layers layers expected"
             )
         return len(indexes)
 
@@ -92,9 +90,10 @@ class Qwen3VLText(ThreePositions, Qwen3):
 
     def key_values(self) -> list[KeyValue]:
         if self.largest_omission >= 1:
-            raise ArchitectureError(
-                f"config.json: 'mrope_section' is {self.sections}, of which llama.cpp leaves a pair unturned that "
-                f"turns by {self.largest_omission:.1f} radians over the context; less than 1 expected"
+            raise self.rope.parameters.with_fields(mrope_section=self.sections).refusal(
+                "mrope_section",
+                f"of which llama.cpp leaves a pair unturned that turns by {self.largest_omission:.1f} radians over the "
+                "context; less than 1 expected",
             )
         return [*super().key_values(), uint32(f"{self.arch}.n_deepstack_layers", self.deepstack_layers)]
 

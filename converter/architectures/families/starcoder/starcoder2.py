@@ -28,7 +28,7 @@ class StarCoder2(LayerNormDecoder):
 
     @property
     def sliding_window(self) -> int | None:
-        return self.config.integer("sliding_window") if "sliding_window" in self.config else None
+        return self.config.optional_integer("sliding_window")
 
     @property
     def query_bias(self) -> bool:

@@ -87,10 +87,10 @@ class Jamba(Mamba):
         layers = self.chosen_layers("attn")
         if all(layers) or not any(layers):
             # Its memory for such hybrids has a part for each kind of layer, and none may be empty.
+            period, offset = self.config.integer("attn_layer_period"), self.config.integer("attn_layer_offset", 0)
             raise ArchitectureError(
-                f"config.json: 'attn_layer_period' is {self.config.get('attn_layer_period')} and 'attn_layer_offset' "
-                f"{self.config.get('attn_layer_offset')}: {sum(layers)} of {len(layers)} layers have attention, but "
-                f"llama.cpp runs {self.arch} only with layers of both kinds"
+                f"config.json: 'attn_layer_period' is {period} and 'attn_layer_offset' {offset}: {sum(layers)} of "
+                f"{len(layers)} layers have attention, but llama.cpp runs {self.arch} only with layers of both kinds"
             )
         return layers
 
@@ -108,10 +108,11 @@ class Jamba(Mamba):
             raise ArchitectureError(
                 f"config.json: hidden_size {self.embedding_length} is not a multiple of num_attention_heads {heads}"
             )
-        if self.config.get("head_dim") not in (None, self.embedding_length // heads):
-            raise ArchitectureError(
-                f"config.json: 'head_dim' is {self.config.get('head_dim')!r}, but llama.cpp runs {self.arch} only with "
-                f"hidden_size / num_attention_heads = {self.embedding_length // heads}"
+        if self.config.optional_integer("head_dim") not in (None, self.embedding_length // heads):
+            raise self.config.refusal(
+                "head_dim",
+                f"but llama.cpp runs {self.arch} only with hidden_size / num_attention_heads = "
+                f"{self.embedding_length // heads}",
             )
         return heads
 

@@ -70,8 +70,8 @@ class Mamba(Family):
     def time_step_rank(self) -> int:
         """Rank of the time step's projection; ``auto`` is a sixteenth of hidden_size, rounded up."""
         field = self.fields["rank"]
-        automatic = self.config.get(field) == "auto"
-        return -(-self.embedding_length // 16) if automatic else self.config.integer(field)
+        rank = self.config.integer_or_auto(field)
+        return -(-self.embedding_length // 16) if rank is None else rank
 
     def key_values(self) -> list[KeyValue]:
         config, arch = self.config, self.arch
