@@ -36,7 +36,7 @@ def adapter(
     """
     from converter.adapters.export import export_adapter
     from converter.checkpoints import open_checkpoint
-    from converter.logs import configure_logs
+    from converter.cli.logs import configure_logs
     from converter.sources import is_remote, open_source
 
     quiet = quiet or (context.parent is not None and context.parent.params["quiet"])

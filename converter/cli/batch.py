@@ -53,7 +53,7 @@ def batch(
     Each model is read once for all its methods. If a job fails, the others still run, and the exit code is 1. To
     continue an interrupted batch, run it again with --resume.
     """
-    from converter.logs import configure_logs
+    from converter.cli.logs import configure_logs
 
     above = context.parent.params if context.parent is not None else {}
     quiet, log_json = quiet or above.get("quiet", False), log_json or above.get("log_json", False)
@@ -86,7 +86,7 @@ def carry_out(
 ) -> int:
     """Do what a batch file says, and return how many jobs failed."""
     from converter.batch.worker import start_worker
-    from converter.logs import event
+    from converter.cli.logs import event
 
     started = time.perf_counter()
     with closing(start_worker()) as ready:  # it starts while the file is read and checked
@@ -125,7 +125,7 @@ def outcomes_of(
         how: further arguments of :func:`converter.batch.running.perform`.
     """
     from converter.batch.running import perform
-    from converter.logs import ProgressLog, event
+    from converter.cli.logs import ProgressLog, event
 
     shown: dict[str, ProgressLog] = {}
 
@@ -156,7 +156,7 @@ def outcomes_of(
 
 def log(outcome: Outcome) -> None:
     """The events of a job that has ended."""
-    from converter.logs import event, log_result
+    from converter.cli.logs import event, log_result
 
     name = outcome.job.name
     if outcome.result is None:
@@ -195,8 +195,8 @@ def print_jobs(jobs: Sequence[Job]) -> None:
 
 def print_outcomes(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> None:
     """The table at the end: of every job its outcome, by its name."""
+    from converter.cli.logs import verified_in_short
     from converter.cli.table import print_columns
-    from converter.logs import verified_in_short
     from converter.outputs import size
 
     rows = []

@@ -37,9 +37,9 @@ def run(words: Sequence[str], **options: Any) -> int:
     Raises:
         ConversionError: the only output that is asked for cannot be made; of several, failures are told one by one.
     """
+    from converter.cli.logs import ProgressLog, configure_logs, event
     from converter.cli.progress import Bar
     from converter.errors import ConversionError
-    from converter.logs import ProgressLog, configure_logs, event
 
     quiet, as_json = options["quiet"], options["log_json"]
     configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
@@ -72,8 +72,8 @@ def run(words: Sequence[str], **options: Any) -> int:
 
 def tell(result: Result, *, quiet: bool, as_json: bool, dry_run: bool, verbose: bool) -> None:
     """Warnings on standard error, the summary on standard output."""
+    from converter.cli.logs import log_result
     from converter.cli.summary import print_summary, print_tensors
-    from converter.logs import log_result
 
     if as_json:
         log_result(result)

@@ -19,7 +19,7 @@ def told(error: Failure, *, json: bool) -> int:
     """
     message, code = _in_words(error)
     if json:
-        from converter.logs import configure_logs, event
+        from converter.cli.logs import configure_logs, event
 
         configure_logs(json=True)
         kind = "Interrupted" if isinstance(error, click.Abort) else type(error).__name__

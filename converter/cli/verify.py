@@ -40,8 +40,8 @@ def verify(context: click.Context, /, *, output: str, model: str, quiet: bool, *
 
     A file that was kept as FILE.unverified is renamed to FILE once it passes.
     """
+    from converter.cli.logs import configure_logs
     from converter.errors import VerificationError
-    from converter.logs import configure_logs
     from converter.pipeline import verify_output
 
     quiet = quiet or (context.parent is not None and context.parent.params["quiet"])
