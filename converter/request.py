@@ -35,7 +35,8 @@ class Request:
             ``<model>-<method>.gguf`` or ``<model>-<method>-<format>`` here. A URL is uploaded to.
         output_format: one of ``FORMATS``.
         adapters: LoRA adapters, merged one after the other.
-        pre: name of llama.cpp's pre-tokenizer, overriding the one derived and proved.
+        leave_out: regular expressions of whole names of the source's tensors to do without.
+        pre: name of llama.cpp's pre-tokenizer; overrides the one that is detected.
         imatrix: importance matrices, added up.
         calibrate: texts on which an importance matrix is measured first; it is kept as ``<output>.imatrix.gguf``.
         overrides: what the user decides instead of the method.
@@ -59,12 +60,12 @@ class Request:
         dry_run: plan and prove, write nothing.
 
     Raises:
-        UsageError: a value that is not among the few there are, or a number below 1.
+        UsageError: a value that is not among the few there are or a number below 1.
     """
 
     model: str | Path = field(
         metadata=option(
-            "Checkpoint directory, GGUF file, Hub id (ORG/NAME[@REVISION]) or URL (s3://, gs://, hf://).",
+            "Checkpoint directory, GGUF file, Hub model (ORG/NAME[@REVISION]) or URL (s3://, gs://, hf://).",
             "--model",
             metavar="MODEL",
             key="model.model_name",
@@ -75,10 +76,10 @@ class Request:
     )
     method: str = field(
         metadata=option(
-            "How to store the weights, such as q4_k_m or q8_0; several make several files. See: convert methods.",
+            "How to store the weights, e.g. q4_k_m or q8_0; several methods make several files. See: convert methods.",
             "--method",
             metavar="NAME[,NAME…]",
-            default="q4_k_m; bf16 for other formats than gguf",
+            default="q4_k_m; bf16 if --format is not gguf",
             several=True,
             group=_QUANTIZATION,
             decides=Decides.NOTHING,  # a part of the key of its own, as are the output, its format and the verification
@@ -88,7 +89,7 @@ class Request:
     output: str | Path | None = field(
         default=None,
         metadata=option(
-            "GGUF file to write, or a directory for it; for other formats the model's directory; or a URL.",
+            "GGUF file to write, or a directory to put it in; for other formats, the model's directory; or a URL.",
             "--output",
             "-o",
             metavar="PATH",
@@ -102,7 +103,7 @@ class Request:
     output_format: str = field(
         default="gguf",
         metadata=option(
-            "Container.",
+            "Format of the output.",
             "--format",
             choices=FORMATS,
             words={
@@ -118,7 +119,7 @@ class Request:
     adapters: Sequence[str | Path] = field(
         default=(),
         metadata=option(
-            "LoRA adapter to merge; may be repeated.",
+            "LoRA adapter to merge into the model; repeatable.",
             "--adapter",
             kind=Kind.TEXTS,
             metavar="DIR",
@@ -126,10 +127,20 @@ class Request:
             decides=Decides.CONTENT,
         ),
     )
+    leave_out: Sequence[str] = field(
+        default=(),
+        metadata=option(
+            "Leave out the tensors whose whole name matches; repeatable.",
+            "--leave-out",
+            kind=Kind.TEXTS,
+            metavar="REGEX",
+            group=_MODEL,
+        ),
+    )
     pre: str | None = field(
         default=None,
         metadata=option(
-            "llama.cpp's pre-tokenizer, overriding the one derived and proved.",
+            "Name of llama.cpp's pre-tokenizer; overrides the one that is detected.",
             "--pre",
             metavar="NAME",
             group=_MODEL,
@@ -139,7 +150,7 @@ class Request:
     imatrix: Sequence[str | Path] = field(
         default=(),
         metadata=option(
-            "Importance matrix; several are added up.",
+            "Importance matrix; repeatable, several are added up.",
             "--imatrix",
             kind=Kind.TEXTS,
             metavar="FILE",
@@ -151,7 +162,7 @@ class Request:
     calibrate: Sequence[str | Path] = field(
         default=(),
         metadata=option(
-            "Measure the importance matrix on this text first.",
+            "Text to measure an importance matrix on first; repeatable.",
             "--calibrate",
             kind=Kind.TEXTS,
             metavar="TEXT",
@@ -166,7 +177,7 @@ class Request:
     allow_requantize: bool = field(
         default=False,
         metadata=option(
-            "Quantize again what a GGUF source holds quantized.",
+            "Allow quantizing weights of a GGUF that are already quantized.",
             "--allow-requantize",
             kind=Kind.FLAG,
             group=_QUANTIZATION,
@@ -175,7 +186,7 @@ class Request:
     split_max_size: int | None = field(
         default=None,
         metadata=option(
-            "Bytes of a file at most: the output in parts, e.g. 4G, 500M.",
+            "Split the output into files of at most this size, e.g. 4G or 500M.",
             "--split-max-size",
             kind=Kind.SIZE,
             group=_OUTPUT,
@@ -184,9 +195,10 @@ class Request:
     split_max_tensors: int | None = field(
         default=None,
         metadata=option(
-            "Tensors of a GGUF file at most: the output in parts.",
+            "Split a GGUF into files of at most this many tensors.",
             "--split-max-tensors",
             kind=Kind.COUNT,
+            metavar="N",
             group=_OUTPUT,
             formats=_GGUF,
         ),
@@ -194,7 +206,7 @@ class Request:
     modelfile: bool = field(
         default=False,
         metadata=option(
-            "Write Ollama's Modelfile beside the GGUF.",
+            "Write a Modelfile for Ollama next to the GGUF.",
             "--modelfile",
             kind=Kind.FLAG,
             group=_OUTPUT,
@@ -205,7 +217,7 @@ class Request:
     push_to_hub: str | None = field(
         default=None,
         metadata=option(
-            "Upload the output to this repository, with a model card.",
+            "Upload the output to this Hub repository, with a model card.",
             "--push-to-hub",
             metavar="ORG/NAME",
             group=_OUTPUT,
@@ -215,7 +227,7 @@ class Request:
     verify: str = field(
         default="load",
         metadata=option(
-            "Check the output: it is loaded, tokenizes like the source and generates; full also compares logits.",
+            "How to check the output: load it, tokenize and generate; full also compares its logits with the source's.",
             "--verify",
             choices=VERIFY_LEVELS,
             words={
@@ -231,7 +243,7 @@ class Request:
     batch_size: int = field(
         default=1,
         metadata=option(
-            "Windows of text at a time in a full verification.",
+            "Windows of text processed at once in a full verification.",
             "--batch-size",
             kind=Kind.COUNT,
             metavar="N",
@@ -243,7 +255,7 @@ class Request:
     stream: bool = field(
         default=False,
         metadata=option(
-            "Read the Hub's weights by ranges while converting; store none of them.",
+            "Read a Hub model's weights as they are needed instead of downloading them first.",
             "--stream",
             kind=Kind.FLAG,
             group=_MODEL,
@@ -253,13 +265,13 @@ class Request:
     overwrite: bool = field(
         default=False,
         metadata=option(
-            "Replace an existing output.", "--overwrite", kind=Kind.FLAG, group=_OUTPUT, decides=Decides.NOTHING
+            "Replace existing output.", "--overwrite", kind=Kind.FLAG, group=_OUTPUT, decides=Decides.NOTHING
         ),
     )
     force: bool = field(
         default=False,
         metadata=option(
-            "Convert even if the catalogue knows this very output; replaces it.",
+            "Convert even if the catalogue already has this exact output.",
             "--force",
             kind=Kind.FLAG,
             group=_OUTPUT,
@@ -269,7 +281,7 @@ class Request:
     tokenizer: str | Path | None = field(
         default=None,
         metadata=option(
-            "Tokenizer's files, where they are not in the model's directory.",
+            "Directory with the tokenizer's files, if they are not with the model.",
             "--tokenizer",
             metavar="DIR",
             key="model.tokenizer_name",
@@ -280,7 +292,7 @@ class Request:
     torch_dtype: str = field(
         default="auto",
         metadata=option(
-            "Round the weights to this type first, as loading the model in it would.",
+            "Round the weights to this type first, as loading the model with it would.",
             "--torch-dtype",
             key="model.model_kwargs.torch_dtype",
             choices=tuple(LOAD_DTYPES),
@@ -296,7 +308,7 @@ class Request:
     trust_remote_code: bool = field(
         default=False,
         metadata=option(
-            "Let transformers run the checkpoint's own code.",
+            "Allow transformers to run the checkpoint's own code.",
             "--trust-remote-code",
             kind=Kind.FLAG,
             key="model.model_kwargs.trust_remote_code",
@@ -307,10 +319,10 @@ class Request:
     catalogue: str | Path | None = field(
         default=None,
         metadata=option(
-            "Where results are recorded.",
+            "File to record results in.",
             "--catalogue",
             metavar="FILE",
-            default="catalogue.sqlite beside the output",
+            default="catalogue.sqlite next to the output",
             group=_OUTPUT,
             decides=Decides.NOTHING,
             per_job=False,
@@ -319,12 +331,12 @@ class Request:
     threads: int | None = field(
         default=None,
         metadata=option(
-            "Worker threads.",
+            "Number of worker threads.",
             "--threads",
             kind=Kind.COUNT,
             metavar="N",
             key=None,
-            default="the processors of this machine",
+            default="all processors",
             group=_RUN,
             decides=Decides.NOTHING,
             per_job=False,
@@ -333,7 +345,7 @@ class Request:
     dry_run: bool = field(
         default=False,
         metadata=option(
-            "Plan and prove the tokenizer, print what would be made, write nothing.",
+            "Print what would be written, tensor by tensor, without writing it.",
             "--dry-run",
             kind=Kind.FLAG,
             key=None,

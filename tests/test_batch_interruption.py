@@ -95,6 +95,7 @@ def finished() -> list[Path]:
     return list(Path("out").glob("*.gguf"))
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_and_resumed(start: Callable[..., subprocess.Popen[str]]) -> None:
     whole = start()
     messages = whole.communicate()[1]

@@ -152,7 +152,7 @@ def test_a_conversion_for_machines(lines: Lines, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--model", SAMPLE], "UsageError"),
+        (["--method", "q4_0"], "UsageError"),
         (["--model", SAMPLE, "--method", "q4_0", "--thread", 2], "NoSuchOption"),
         (["batch", "missing.yaml"], "UsageError"),
     ],

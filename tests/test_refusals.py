@@ -161,7 +161,7 @@ def test_unexpected_tensor(model: Path) -> None:
     edit_json(model / "config.json", num_hidden_layers=1)
     assert refused(model) == (
         "unexpected tensor model.layers.1.input_layernorm.weight (and 8 more); Llama has no place for it: is "
-        "config.json the one of this checkpoint?"
+        "config.json the one of this checkpoint? --leave-out REGEX goes on without those that you name"
     )
 
 

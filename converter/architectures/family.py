@@ -17,6 +17,7 @@ from converter.architectures.facts import InTransformers
 from converter.architectures.hyperparameters import Hyperparameters
 from converter.architectures.layer import Layer, Names
 from converter.architectures.target import Operation, Piece, RowMap, TargetTensor
+from converter.checkpoints.foreign import explained_names
 from converter.checkpoints.tensor import SourceTensor
 from converter.errors import CheckpointError
 from converter.gguf.key_values import KeyValue
@@ -203,7 +204,8 @@ class Family(ABC):
         """The source tensor of that name, checked against the expected shape."""
         found = self.sources.get(name)
         if found is None:
-            raise CheckpointError(f"missing tensor {name}; the checkpoint is incomplete or not what config.json says")
+            cause = explained_names(self.sources) or "the checkpoint is incomplete or not what config.json says"
+            raise CheckpointError(f"missing tensor {name}; {cause}")
         if shape is not None and found.shape != shape:
             raise CheckpointError(f"{name}: shape {list(found.shape)} found, {list(shape)} expected from config.json")
         return found
@@ -236,7 +238,9 @@ def check_all_used(family: Family, targets: Sequence[TargetTensor]) -> None:
     unexpected = sorted(name for name in family.sources.keys() - used if not family.leaves_out(name))
     if unexpected:
         others = f" (and {len(unexpected) - 1} more)" if len(unexpected) > 1 else ""
+        cause = explained_names(unexpected) or "is config.json the one of this checkpoint?"
+        cause += "" if cause.endswith("?") else ";"
         raise CheckpointError(
-            f"unexpected tensor {unexpected[0]}{others}; {type(family).__name__} has no place for it: "
-            "is config.json the one of this checkpoint?"
+            f"unexpected tensor {unexpected[0]}{others}; {type(family).__name__} has no place for it: {cause} "
+            "--leave-out REGEX goes on without those that you name"
         )

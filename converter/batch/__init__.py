@@ -1,1 +1,1 @@
-"""Many models by many methods from one file: read and checked whole, expanded, run unattended, gone on with."""
+"""Many models with many methods from one file: checked as a whole, expanded, run unattended, resumed."""

@@ -46,7 +46,7 @@ def groups_of(jobs: Sequence[Job]) -> list[list[Job]]:
     for job in jobs:
         asked = job.request
         source = (str(asked.model), str(asked.tokenizer), tuple(map(str, asked.adapters)), asked.stream)
-        groups.setdefault((*source, asked.torch_dtype, asked.trust_remote_code), []).append(job)
+        groups.setdefault((*source, tuple(asked.leave_out), asked.torch_dtype, asked.trust_remote_code), []).append(job)
     return list(groups.values())
 
 

@@ -21,7 +21,7 @@ class Bookkeeping:
     After the first trouble it warns once and does nothing any more.
 
     Args:
-        path: the catalogue's file; None keeps no books.
+        path: the catalogue's file; None records nothing.
         warn: called with one sentence.
     """
 

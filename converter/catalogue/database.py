@@ -121,6 +121,6 @@ def locate(place: Path) -> Path:
     Raises:
         CatalogueError: there is no such place.
     """
-    if not place.exists():
+    if not place.exists() and place.suffix != Path(DEFAULT_NAME).suffix:
         raise CatalogueError(f"{place}: no such file or directory; give a directory of outputs, or a {DEFAULT_NAME}")
     return place / DEFAULT_NAME if place.is_dir() else place

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from converter.checkpoints.safetensors import SafetensorsTensor
@@ -110,16 +110,11 @@ def refuse_foreign(tensors: Mapping[str, SafetensorsTensor]) -> None:
         )
 
 
-def explained_names(names: Collection[str], suspect: Collection[str] = ()) -> str | None:
-    """What names of tensors tell about a checkpoint that lacks one or has one too many: one, and about it.
-
-    Args:
-        names: of all tensors.
-        suspect: those that nobody expects, which are asked first.
-    """
-    for asked in (sorted(suspect), sorted(names)):
-        for form in EXPLAINED:
-            pattern = re.compile(form.pattern)
-            if found := next((name for name in asked if pattern.fullmatch(name)), None):
-                return f"{found} {form.what}"
+def explained_names(names: Iterable[str]) -> str | None:
+    """What names of tensors tell about a checkpoint that lacks one or has some too many: one of them, and about it."""
+    ordered = sorted(names)
+    for form in EXPLAINED:
+        pattern = re.compile(form.pattern)
+        if found := next((name for name in ordered if pattern.fullmatch(name)), None):
+            return f"{found} {form.what}"
     return None

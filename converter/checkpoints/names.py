@@ -241,10 +241,10 @@ def _without_unwanted(tensors: Tensors, leave_out: Sequence[str]) -> tuple[Tenso
         try:
             pattern = re.compile(expression)
         except re.error as error:
-            raise UsageError(f"leave_out: {quoted(expression)} is no regular expression: {error}") from None
+            raise UsageError(f"--leave-out {quoted(expression)} is no regular expression: {error}") from None
         found = [name for name in tensors if pattern.fullmatch(name)]
         if not found:
-            raise UsageError(f"leave_out: {quoted(expression)} matches the whole name of no tensor of the checkpoint")
+            raise UsageError(f"--leave-out {quoted(expression)} matches the whole name of no tensor of the checkpoint")
         left += found
     notices = [f"left out as asked: {_listed(left)}"] if left else []
     return {name: tensor for name, tensor in tensors.items() if name not in left}, notices

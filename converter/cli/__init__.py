@@ -27,19 +27,19 @@ from converter.request import Request
     cls=GroupedOption,
     group="Quantization",
     metavar="FILE",
-    help="A YAML file with a recipe of your own; see configs/recipe.yaml.",
+    help="YAML file with your own recipe; see configs/recipe.yaml.",
 )
-@click.option("--no-catalogue", cls=GroupedOption, group="Output", is_flag=True, help="Record nothing.")
+@click.option("--no-catalogue", cls=GroupedOption, group="Output", is_flag=True, help="Do not record the result.")
 @click.option(
     "--config",
     cls=GroupedOption,
     group="Run",
     metavar="FILE",
-    help="The same run as YAML; options given here override it.",
+    help="Read options from a YAML file; those on the command line take precedence.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Print every tensor; on failure, a traceback.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
-@click.option("--log-json", is_flag=True, help="Log each step on standard error as a line of JSON.")
+@click.option("--verbose", "-v", is_flag=True, help="Print every tensor; on failure, show a traceback.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
+@click.option("--log-json", is_flag=True, help="Log each step to standard error as JSON, one object per line.")
 @click.version_option(package_name="converter", prog_name="convert")
 @click.pass_context
 def cli(context: click.Context, /, **options: Any) -> None:
@@ -51,8 +51,8 @@ def cli(context: click.Context, /, **options: Any) -> None:
         convert --method q4_0 --model ./my-model --output my-model-q4_0.gguf
         convert ORG/NAME q4_k_m,q8_0 --output models/
 
-    The weights are read once, in pieces, and each file is checked against its source before it gets its name. If a run
-    is interrupted, give the same command again: it continues where it stopped.
+    The weights are read once, in pieces, and each file is checked against its source before it gets its name. To
+    continue an interrupted conversion, run the same command again.
     """
     if context.invoked_subcommand is None:
         words = context.args

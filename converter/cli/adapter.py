@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("adapter", metavar="DIR")
-@click.option("--base", metavar="MODEL", required=True, help="The model it was trained on: a directory or a Hub id.")
+@click.option("--base", metavar="MODEL", required=True, help="Model that it was trained on: a directory or ORG/NAME.")
 @click.option("--output", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File to write.")
 @click.option(
     "--type",
@@ -19,23 +19,24 @@ import click
     show_default=True,
     help="Type of the matrices.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--overwrite", is_flag=True, help="Replace existing output.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 @click.pass_context
 def adapter(
     context: click.Context, /, adapter: str, base: str, output: Path, kind: str, *, overwrite: bool, quiet: bool
 ) -> None:
-    """Write a PEFT LoRA adapter as a GGUF, which llama.cpp adds to the GGUF of its base while it runs.
+    """Convert a PEFT LoRA adapter to a GGUF, which llama.cpp applies to the GGUF of its base model at run time.
 
     \b
         convert adapter ./my-adapter --base ./my-model --output my-adapter.gguf
         llama-cli --model my-model-q4_0.gguf --lora my-adapter.gguf
 
-    Only the base's headers are read. To merge an adapter into a model instead, give --adapter to a conversion.
+    Only the headers of the base model are read. To merge an adapter into a model instead, convert the model with
+    --adapter.
     """
     from converter.adapters.export import export_adapter
     from converter.checkpoints import open_checkpoint
-    from converter.logs import configure_logs
+    from converter.cli.logs import configure_logs
     from converter.sources import is_remote, open_source
 
     quiet = quiet or (context.parent is not None and context.parent.params["quiet"])

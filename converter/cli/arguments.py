@@ -13,13 +13,16 @@ from converter.recipes.method_names import spelled
 from converter.sources.address import exists
 
 
-def settle_words(words: Sequence[str], model: str | None, methods: Sequence[str]) -> tuple[str | None, list[str]]:
+def settle_words(
+    words: Sequence[str], model: str | None, methods: Sequence[str], output_format: str
+) -> tuple[str | None, list[str]]:
     """The model and the methods, of those given as words and those given as options.
 
     Args:
         words: what stands without an option: the model if ``--model`` is not given, then methods.
         model: ``--model``.
         methods: each ``--method``, names with commas between them.
+        output_format: the container.
 
     Raises:
         UsageError: a word that is none of these, with what it may mean.
@@ -40,7 +43,7 @@ def settle_words(words: Sequence[str], model: str | None, methods: Sequence[str]
                     f"{word}: a second model? A conversion reads one; convert batch converts several, and --output "
                     "says where to write"
                 )
-            check_methods([word], "gguf")
+            check_methods(split(word), output_format)
             raise UsageError(f"{word}: is not a method; convert methods lists them")
     return model, [name for given in (*rest, *methods) for name in split(given)]
 
@@ -111,7 +114,7 @@ def outputs_of(output: str | None, model: str, methods: Sequence[str], output_fo
         return [f"{output.rstrip('/')}/{name}-{method}{container.suffix}" for method in methods]
     if len(methods) > 1:
         raise UsageError(
-            f"--output {output} is one name for {len(methods)} methods; give a directory, with a slash at its end, or "
-            "a name with {method} in it"
+            f"--output {output} is one name for {len(methods)} methods; give a directory such as models/, or a "
+            "name with {method} in it"
         )
     return [output]

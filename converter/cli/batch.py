@@ -18,15 +18,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--resume", is_flag=True, help="Leave out what the catalogue has already; do only what is missing.")
-@click.option("--jobs", "at_a_time", type=click.IntRange(1), default=1, show_default=True, help="Models at a time.")
-@click.option("--threads", type=click.IntRange(1), help="Threads of all together.  [default: the processors]")
-@click.option("--dry-run", is_flag=True, help="Print the jobs, do nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--force", is_flag=True, help="Convert again what the catalogue has, and replace it.")
-@click.option("--log-json", is_flag=True, help="Log one JSON object a line on standard error.")
+@click.option("--resume", is_flag=True, help="Skip results that the catalogue already has.")
+@click.option(
+    "--jobs",
+    "at_a_time",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Models to convert at the same time.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Worker threads in total.  [default: all processors]")
+@click.option("--dry-run", is_flag=True, help="Print the jobs without running them.")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--force", is_flag=True, help="Convert even what the catalogue already has.")
+@click.option("--log-json", is_flag=True, help="Log to standard error as JSON, one object per line.")
 @click.option("--verbose", "-v", is_flag=True, help="Log every step.")
-@click.option("--quiet", "-q", is_flag=True, help="Log nothing but warnings and errors; print no table.")
+@click.option("--quiet", "-q", is_flag=True, help="Log only warnings and errors; print no table.")
 @click.pass_context
 def batch(
     context: click.Context,
@@ -41,12 +48,12 @@ def batch(
     verbose: bool,
     quiet: bool,
 ) -> None:
-    """Convert many models by many methods, as FILE says; configs/batch.yaml shows how.
+    """Convert many models with many methods, listed in FILE; configs/batch.yaml is an example.
 
-    Each model is read once for all its methods. What fails doesn't stop the rest; the exit code is 1 then. A batch that
-    was interrupted goes on with --resume.
+    Each model is read once for all its methods. If a job fails, the others still run, and the exit code is 1. To
+    continue an interrupted batch, run it again with --resume.
     """
-    from converter.logs import configure_logs
+    from converter.cli.logs import configure_logs
 
     above = context.parent.params if context.parent is not None else {}
     quiet, log_json = quiet or above.get("quiet", False), log_json or above.get("log_json", False)
@@ -79,7 +86,7 @@ def carry_out(
 ) -> int:
     """Do what a batch file says, and return how many jobs failed."""
     from converter.batch.worker import start_worker
-    from converter.logs import event
+    from converter.cli.logs import event
 
     started = time.perf_counter()
     with closing(start_worker()) as ready:  # it starts while the file is read and checked
@@ -118,7 +125,7 @@ def outcomes_of(
         how: further arguments of :func:`converter.batch.running.perform`.
     """
     from converter.batch.running import perform
-    from converter.logs import ProgressLog, event
+    from converter.cli.logs import ProgressLog, event
 
     shown: dict[str, ProgressLog] = {}
 
@@ -149,13 +156,13 @@ def outcomes_of(
 
 def log(outcome: Outcome) -> None:
     """The events of a job that has ended."""
-    from converter.logs import event, log_result
+    from converter.cli.logs import event, log_result
 
     name = outcome.job.name
     if outcome.result is None:
         event("failed", outcome.reason, job=name, error=outcome.error, exit_code=outcome.exit_code)
     elif outcome.kept:
-        event("kept", f"{outcome.result.output} is there already", job=name, output=str(outcome.result.output))
+        event("kept", f"{outcome.result.output} already exists", job=name, output=str(outcome.result.output))
     else:
         log_result(outcome.result, job=name)
 
@@ -188,8 +195,8 @@ def print_jobs(jobs: Sequence[Job]) -> None:
 
 def print_outcomes(jobs: Sequence[Job], outcomes: Mapping[str, Outcome]) -> None:
     """The table at the end: of every job its outcome, by its name."""
+    from converter.cli.logs import verified_in_short
     from converter.cli.table import print_columns
-    from converter.logs import verified_in_short
     from converter.outputs import size
 
     rows = []

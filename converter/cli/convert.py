@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from converter.pipeline import Result
+    from converter.pipeline.ongoing import Outcome
     from converter.request import Request
 
 
@@ -34,11 +35,11 @@ def run(words: Sequence[str], **options: Any) -> int:
     """Convert as words, options and the configuration file say, print what was made, and return the exit code.
 
     Raises:
-        ConversionError: the only output that was asked for could not be made.
+        ConversionError: the only output that is asked for cannot be made; of several, failures are told one by one.
     """
+    from converter.cli.logs import ProgressLog, configure_logs, event
     from converter.cli.progress import Bar
     from converter.errors import ConversionError
-    from converter.logs import ProgressLog, configure_logs, event
 
     quiet, as_json = options["quiet"], options["log_json"]
     configure_logs(json=as_json, verbose=options["verbose"], quiet=quiet)
@@ -52,11 +53,13 @@ def run(words: Sequence[str], **options: Any) -> int:
             for request in asked.requests:
                 fields = {name: str(getattr(request, name)) for name in ("model", "method", "output")}
                 event("started", f"{request.method} of {request.model}", **fields)
-        from converter.pipeline import convert_together
+        from converter.pipeline import convert, convert_together
 
-        outcomes = convert_together(asked.requests, progress=ProgressLog().show if as_json else bar.show)
-    if len(outcomes) == 1 and isinstance(outcomes[0], ConversionError):
-        raise outcomes[0]
+        progress = ProgressLog().show if as_json else bar.show
+        if len(asked.requests) == 1:
+            outcomes: Sequence[Outcome] = [convert(**vars(asked.requests[0]), progress=progress)]
+        else:
+            outcomes = convert_together(asked.requests, progress=progress)
     code = 0
     for request, outcome in zip(asked.requests, outcomes, strict=True):
         if isinstance(outcome, ConversionError):
@@ -69,8 +72,8 @@ def run(words: Sequence[str], **options: Any) -> int:
 
 def tell(result: Result, *, quiet: bool, as_json: bool, dry_run: bool, verbose: bool) -> None:
     """Warnings on standard error, the summary on standard output."""
+    from converter.cli.logs import log_result
     from converter.cli.summary import print_summary, print_tensors
-    from converter.logs import log_result
 
     if as_json:
         log_result(result)
@@ -102,14 +105,14 @@ def understood(words: Sequence[str], options: Mapping[str, Any]) -> Asked:
     model = options["model"]
     if model is None and words and is_method(words[0]):
         model = file.get("model")
-    model, names = settle_words(words, model, options["method"])
     container = options["output_format"] or file.get("output_format", Request.output_format)
+    model, names = settle_words(words, model, options["method"], container)
     notes = []
     if not names and "method" in file:
         names = [file["method"]]
     elif not names and (model or file.get("model")):
         names = [DEFAULTS[container]]
-        notes.append(f"no method is given; taking {names[0]} (others: convert methods)")
+        notes.append(f"no method given, using {names[0]}; convert methods lists the others")
     methods = check_methods(names, container)
     notes += [f"{name} is {method} here" for name, method in methods if name.lower() != method]
     given = {**options, "model": model, "method": methods[0][1] if methods else None}

@@ -15,17 +15,15 @@ def told(error: Failure, *, json: bool) -> int:
 
     Args:
         error: the failure.
-        json: as the event ``failed``; otherwise in words, wrong usage with the command's usage line.
+        json: as the event ``failed``; otherwise in words.
     """
     message, code = _in_words(error)
     if json:
-        from converter.logs import configure_logs, event
+        from converter.cli.logs import configure_logs, event
 
         configure_logs(json=True)
         kind = "Interrupted" if isinstance(error, click.Abort) else type(error).__name__
         event("failed", message, error=kind, exit_code=code)
-    elif isinstance(error, click.ClickException):
-        error.show()
     elif isinstance(error, click.Abort):
         click.echo(f"convert: {message}", err=True)
     else:
@@ -35,6 +33,13 @@ def told(error: Failure, *, json: bool) -> int:
 
 def _in_words(error: Failure) -> tuple[str, int]:
     """One line, and the exit code."""
+    if isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter):
+        flags = error.param.opts if error.param is not None else ()
+        return f"{flags[0]}: {error.message}" if flags else error.message, error.exit_code
+    if isinstance(error, click.UsageError):
+        message = error.format_message().rstrip(".")
+        where = f"; see: {error.ctx.command_path} --help" if error.ctx is not None else ""
+        return f"{message[:1].lower()}{message[1:]}{where}", error.exit_code
     if isinstance(error, click.ClickException):
         return error.format_message(), error.exit_code
     if isinstance(error, click.Abort):

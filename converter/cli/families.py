@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--markdown", is_flag=True, help="As a Markdown table.")
+@click.option("--markdown", is_flag=True, help="Print a Markdown table.")
 def families(markdown: bool) -> None:
-    """List the architectures that can be converted: config.json's class names by family."""
+    """List the supported architectures: the family, llama.cpp's name, and the class names in config.json."""
     rows = family_table()
     if markdown:
         click.echo("| family | `architectures` in config.json | in llama.cpp |\n|---|---|---|")

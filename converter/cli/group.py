@@ -12,18 +12,18 @@ from converter.errors import UsageError
 
 #: Command, its module in this package, and its line in the help.
 COMMANDS = {
-    "adapter": "Write a LoRA adapter as a GGUF that llama.cpp loads beside its base.",
-    "batch": "Convert many models by many methods, unattended.",
-    "families": "List the architectures that can be converted.",
-    "imatrix": "Measure on text which columns of the weights matter, for quantizing with importance.",
-    "inspect": "Print what a GGUF file or a checkpoint holds.",
-    "list": "List the results in the catalogue, with their sizes and verdicts.",
-    "merge": "Join the parts of a split GGUF model into one file.",
-    "methods": "List the methods, their bits per weight and when to use each.",
+    "adapter": "Convert a LoRA adapter to a GGUF that llama.cpp loads next to its base model.",
+    "batch": "Convert many models with many methods, unattended.",
+    "families": "List the supported architectures.",
+    "imatrix": "Measure, combine or print importance matrices.",
+    "inspect": "Print what a GGUF file or a checkpoint contains.",
+    "list": "List the recorded results.",
+    "merge": "Join the parts of a split GGUF into one file.",
+    "methods": "List the methods, with bits per weight and when to use each.",
     "ollama": "Add a GGUF to a running Ollama server.",
-    "prune": "Forget results whose outputs are gone; delete old ones on request.",
-    "show": "Print everything that is known about one result.",
-    "verify": "Check a finished file or directory against the model that it was made from.",
+    "prune": "Forget results whose files are gone; delete old ones on request.",
+    "show": "Show everything recorded about one result.",
+    "verify": "Check a finished file or directory against its source.",
 }
 #: Words that may stand before a conversion's arguments, as other tools have them.
 CONVERSION = ("quantize", "convert")
@@ -72,7 +72,7 @@ class ConvertGroup(click.Group):
         except click.NoSuchOption as error:
             valid = [name for parameter in self.params for name in parameter.opts if name.startswith("--")]
             meant = option_meant(error.option_name, valid)
-            raise UsageError(f"no such option {error.option_name}{meant}") from None
+            raise click.NoSuchOption(error.option_name, f"no such option {error.option_name}{meant}") from None
         return words, order
 
     def check_before(self, ctx: click.Context, before: list[str], command: str) -> None:

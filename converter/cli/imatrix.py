@@ -16,32 +16,34 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--model", metavar="PATH", help="GGUF file, or a checkpoint's directory, which is converted first.")
-@click.option("--text", "texts", multiple=True, metavar="FILE", help="Text to run, in UTF-8; may be repeated.")
-@click.option("--output", metavar="FILE", help="File to write: llama.cpp's format by suffix, .gguf or .dat.")
+@click.option("--model", metavar="PATH", help="GGUF file, or a checkpoint, which is converted first.")
+@click.option("--text", "texts", multiple=True, metavar="FILE", help="Text to run, in UTF-8; repeatable.")
+@click.option("--output", metavar="FILE", help="File to write, in llama.cpp's format of that suffix: .gguf or .dat.")
 @click.option(
     "--chunk-size",
     "--context",
     "chunk_size",
     type=click.IntRange(1),
-    help="Tokens of a chunk, run together; with --combine, of a .dat file's chunks.  [default: 512 or the context]",
+    help="Tokens per chunk; with --combine, those of a .dat file.  [default: 512, or the context if shorter]",
 )
-@click.option("--chunks", type=click.IntRange(1), help="Chunks to run at most.  [default: all of the text]")
-@click.option("--threads", type=click.IntRange(1), help="Threads to compute with.  [default: the processors]")
-@click.option("--process-output", is_flag=True, help="Include output.weight, which is left out otherwise.")
-@click.option("--save-every", type=click.IntRange(1), default=10, show_default=True, help="Chunks between two savings.")
-@click.option("--combine", multiple=True, metavar="FILE", help="Add up files that exist, without a model; repeat it.")
-@click.option("--show", metavar="FILE", help="Print a table of a file's tensors.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--chunks", type=click.IntRange(1), help="Maximum number of chunks to run.  [default: the whole text]")
+@click.option("--threads", type=click.IntRange(1), help="Number of threads.  [default: all processors]")
+@click.option("--process-output", is_flag=True, help="Include output.weight, which is otherwise left out.")
+@click.option(
+    "--save-every", type=click.IntRange(1), default=10, show_default=True, help="Save after this many chunks."
+)
+@click.option("--combine", multiple=True, metavar="FILE", help="Existing matrix to add up with others; repeatable.")
+@click.option("--show", metavar="FILE", help="Print a matrix as a table, a line for each tensor.")
+@click.option("--overwrite", is_flag=True, help="Replace existing output.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 @click.pass_context
 def imatrix(context: click.Context, /, **options: Any) -> None:
-    """Collect an importance matrix: run a model on text and sum its squared activations.
+    """Measure an importance matrix: run a model on text and add up its squared activations.
 
     \b
         convert imatrix --model ./my-model --text calibration.txt --output imatrix.gguf
 
-    A run that was interrupted goes on where it last saved when the same command is given again.
+    To continue an interrupted run from where it last saved, run the same command again.
     """
     above = context.parent.params if context.parent is not None else {}
     quiet = options.pop("quiet") or above.get("quiet", False)

@@ -10,11 +10,11 @@ import click
 
 @click.command()
 @click.argument("place", type=click.Path(path_type=Path), default=".")
-@click.option("--method", metavar="NAME", help="Results of this method only.")
-@click.option("--source", metavar="TEXT", help="Results whose source has this in its name only.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, for machines.")
+@click.option("--method", metavar="NAME", help="Only results of this method.")
+@click.option("--source", metavar="TEXT", help="Only results whose source has this in its name.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def list(place: Path, method: str | None, source: str | None, as_json: bool) -> None:
-    """List results: of the catalogue in the directory PLACE, or of that file.  [default: here]"""
+    """List the results recorded in the directory PLACE.  [default: here]"""
     from converter.catalogue import Catalogue
     from converter.catalogue.database import locate
     from converter.cli.table import print_columns, short_origin, short_path, short_verdict

@@ -11,16 +11,16 @@ import click
 @click.command()
 @click.argument("parts", metavar="PART…", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--output", metavar="FILE", required=True, type=click.Path(path_type=Path), help="File to write.")
-@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option("--overwrite", is_flag=True, help="Replace existing output.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 @click.pass_context
 def merge(context: click.Context, /, parts: tuple[Path, ...], output: Path, *, overwrite: bool, quiet: bool) -> None:
-    """Join the parts of a split GGUF model into the one file that was split.
+    """Join the parts of a split GGUF into one file again.
 
     \b
         convert merge model-00001-of-00003.gguf --output model.gguf
 
-    One part is enough where the others lie beside it; otherwise give them all.
+    One part is enough if the others are in the same directory; otherwise list them all.
     """
     from tqdm import tqdm
 

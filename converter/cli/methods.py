@@ -7,7 +7,7 @@ import click
 
 @click.command()
 def methods() -> None:
-    """List the methods, their bits per weight and when to use each."""
+    """List the methods, with bits per weight and when to use each."""
     from converter.formats import FORMATS, find_format
     from converter.quants import QUANT_TYPES
     from converter.recipes import METHODS
@@ -16,7 +16,7 @@ def methods() -> None:
     for method in METHODS.values():
         click.echo(f"{method.name:<8} {QUANT_TYPES[method.type].bits_per_weight:>15.2f}  {method.use}")
     click.echo(
-        "\nMost methods store some tensors in types of more bits, the output matrix first; --pure turns that off."
+        "\nMost methods keep some tensors, such as the output matrix, in types with more bits; --pure turns that off."
     )
     for other in (find_format(name) for name in FORMATS if name != "gguf"):
         click.echo(f"--format {other.name} has {', '.join(other.methods)}.")

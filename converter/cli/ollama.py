@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("name")
-@click.option("--host", metavar="URL", help="The server.  [default: OLLAMA_HOST, or this machine's port 11434]")
-@click.option("--modelfile", metavar="FILE", type=click.Path(path_type=Path), help="Take all but FROM from this file.")
-@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), help="The checkpoint that MODEL is made of.")
-@click.option("--adapter", metavar="FILE", type=click.Path(path_type=Path), help="A GGUF with a LoRA adapter for it.")
-@click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+@click.option(
+    "--host", metavar="URL", help="Address of the server.  [default: OLLAMA_HOST, or port 11434 on this machine]"
+)
+@click.option(
+    "--modelfile", metavar="FILE", type=click.Path(path_type=Path), help="Modelfile to use; its FROM is ignored."
+)
+@click.option("--source", metavar="DIR", type=click.Path(path_type=Path), help="Checkpoint that MODEL was made from.")
+@click.option("--adapter", metavar="FILE", type=click.Path(path_type=Path), help="GGUF with a LoRA adapter for it.")
+@click.option("--quiet", "-q", is_flag=True, help="Print only errors.")
 @click.pass_context
 def ollama(
     context: click.Context,
@@ -33,13 +37,13 @@ def ollama(
     adapter: Path | None,
     quiet: bool,
 ) -> None:
-    """Make MODEL, a GGUF file or one of its parts, a model of a running Ollama server, named NAME.
+    """Add MODEL, a GGUF file or one of its parts, to a running Ollama server as NAME.
 
     \b
         convert ollama my-model-q4_0.gguf my-model
 
-    Its template, stops and license are those of the GGUF; with --source, the checkpoint's own sampling and the text
-    of its license come with them. What the server has already is not sent again.
+    The template, stop words and license come from the GGUF; with --source, the sampling settings and the license's
+    text come from the checkpoint. What the server already has is not sent again.
     """
     above = context.parent.params if context.parent is not None else {}
     run(model, name, host, modelfile, source, adapter, quiet=quiet or above.get("quiet", False))

@@ -33,6 +33,12 @@ class GroupedOption(click.Option):
         super().__init__(*names, **how)
         self.group = group
 
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Without the range of a number, which is obvious: at least 1."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
 
 def click_option(found: Declared) -> GroupedOption:
     """The option as Click has it; its parameter's name is the field's, and its value None, False or () if not given."""

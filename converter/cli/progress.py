@@ -21,7 +21,7 @@ STEPS = {
     "write": "writing ",
     "calibrate": "calibrating: ",
     "verify": "verifying: ",
-    "deliver": "delivering ",
+    "deliver": "uploading ",
 }
 
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("place", type=click.Path(path_type=Path), default=".")
-@click.option("--keep", metavar="N", type=click.IntRange(0), help="Forget all but the N newest results, too.")
-@click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Forget results older than this, too.")
-@click.option("--files", is_flag=True, help="Delete the outputs of what is forgotten; asks first.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--keep", metavar="N", type=click.IntRange(0), help="Also forget all but the N newest results.")
+@click.option("--older-than", metavar="DAYS", type=click.FloatRange(0), help="Also forget results older than this.")
+@click.option("--files", is_flag=True, help="Delete the files of forgotten results, after asking.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done without doing it.")
 def prune(place: Path, keep: int | None, older_than: float | None, files: bool, yes: bool, dry_run: bool) -> None:
-    """Forget results whose outputs are gone, of the catalogue in the directory PLACE, or of that file.
+    """Forget results whose files are gone, in the catalogue of the directory PLACE.  [default: here]
 
-    Outputs are deleted with --files only, and only where they still are what was recorded.
+    Files are deleted only with --files, and only if they have not changed since they were recorded.
     """
     from converter.catalogue import Catalogue
     from converter.catalogue.database import locate

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     "--catalogue",
     "place",
     type=click.Path(path_type=Path),
-    help="Catalogue, or its directory.  [default: beside OUTPUT; for an ID, here]",
+    help="Catalogue or its directory.  [default: next to OUTPUT; for an ID, here]",
 )
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(which: str, place: Path | None, as_json: bool) -> None:
-    """Show one result, by its number in `convert list` or by its output."""
+    """Show one result, by its number in convert list or by its output."""
     from converter.catalogue import Catalogue, default_catalogue
     from converter.catalogue.database import locate
 
@@ -49,8 +49,9 @@ def print_record(record: Record) -> None:
     files = {name: facts.pop(name) for name in ("source_files", "output_files")}
     warnings, _ = facts.pop("warnings"), facts.pop("files")
     for name, value in facts.items():
-        shown = size(value) if name.endswith("_bytes") else value
-        click.echo(f"{name.replace('_', ' ')}: {shown}")
+        if value not in (None, ""):
+            shown = size(value) if name.endswith("_bytes") else figure(value) if isinstance(value, float) else value
+            click.echo(f"{name.replace('_', ' ')}: {shown}")
     for name, values in nested.items():
         click.echo(f"{name}:" if values else f"{name}: none")
         for key, value in (values or {}).items():

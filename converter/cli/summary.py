@@ -40,7 +40,7 @@ def print_summary(result: Result, *, dry_run: bool) -> None:
     if result.url is not None:
         click.echo(f"uploaded to {result.url}")
     if result.known:
-        click.echo("known from the catalogue, unchanged since; --force converts all the same")
+        click.echo("already made, and unchanged since; use --force to convert again")
         return
     seconds = result.seconds["write"]
     rate = f" ({size(int(result.source_bytes / seconds))}/s of source weights)" if seconds >= MEASURABLE else ""

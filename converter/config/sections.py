@@ -22,6 +22,15 @@ class Section(BaseModel):
 S = TypeVar("S", bound=Section)
 
 
+#: What a file is that has a key of another kind of file, and what to do with it.
+_OTHERWISE = {
+    "architectures": "is a checkpoint's config.json; give its directory as --model instead",
+    "model_type": "is a checkpoint's config.json; give its directory as --model instead",
+    "models": "is a batch of several models; run convert batch {path}",
+    "model": "is a single conversion; run convert --config {path}",
+}
+
+
 def read_section(path: Path, section: type[S], expected: str) -> S:
     """A YAML file as a section, checked.
 
@@ -48,8 +57,9 @@ def read_section(path: Path, section: type[S], expected: str) -> S:
         raise UsageError(f"{path}: not YAML: {' '.join(str(error).split())}{_cause(text)}") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a mapping with {expected} expected, {type(content).__name__} found{_cause(text)}")
-    if "architectures" in content or "model_type" in content:
-        raise UsageError(f"{path}: is a checkpoint's config.json; give its directory as --model instead")
+    for key, sentence in _OTHERWISE.items():
+        if key in content and key not in section.model_fields:
+            raise UsageError(f"{path}: {sentence.format(path=path)}")
     try:
         return section.model_validate(content)
     except ValidationError as error:

@@ -23,6 +23,8 @@ from converter.plan import Plan, lay_out
 from converter.quants import QUANT_TYPES
 from converter.recipes import METHODS, ColumnWeights, Method, ModelFacts, choose_types, column_weights, find_method
 from converter.recipes import prune as prune_blocks
+from converter.recipes.choose import fallbacks
+from converter.recipes.fallbacks import fallback_warnings
 from converter.request import LOAD_DTYPES
 from converter.vocabs.model_names import name_that_loads
 
@@ -109,6 +111,7 @@ def prepare_checkpoint(model: OpenModel, request: Request) -> Planned:
         *warnings,
         *filter(None, [renamed]),
         *chosen.weights.warnings,
+        *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen),
     )
     return Planned(plan, family.arch, chosen.weights.by_tensor, notices)
 
@@ -135,7 +138,7 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
         if kind != was and QUANT_TYPES[was].block_size > 1 and not request.allow_requantize:
             raise RecipeError(
                 f"{model.path}: {target.name} is quantized already ({was}); quantizing it again to {kind} loses more "
-                "than starting from the original weights; pass --allow-requantize to do it all the same"
+                "than starting from the original weights; pass --allow-requantize to do it anyway"
             )
     general = [
         uint32("general.file_type", method.file_type),
@@ -143,7 +146,9 @@ def prepare_gguf(model: OpenModel, request: Request) -> Planned:
     ]
     renewed = {pair.key for pair in general}
     metadata = overrides.apply_to([*(pair for pair in chosen.own if pair.key not in renewed), *general])
-    return Planned(chosen.plan(metadata, model), arch, chosen.weights.by_tensor, chosen.weights.warnings)
+    plan = chosen.plan(metadata, model)
+    notices = (*chosen.weights.warnings, *fallback_warnings(method, chosen.targets, chosen.types, chosen.fallen))
+    return Planned(plan, arch, chosen.weights.by_tensor, notices)
 
 
 @dataclass(frozen=True)
@@ -154,12 +159,14 @@ class Choice:
         targets: the tensors that stay.
         own: the family's key-values.
         types: type of each tensor.
+        fallen: by tensor, the type that it would have if that type's blocks divided its rows.
         weights: importance of columns.
     """
 
     targets: list[TargetTensor]
     own: list[KeyValue]
     types: list[str]
+    fallen: Mapping[str, str]
     weights: ColumnWeights
 
     def plan(self, metadata: Sequence[KeyValue], model: OpenModel, load_dtype: str | None = None) -> Plan:
@@ -183,8 +190,10 @@ def choose(
         targets, own, originals = prune_blocks(targets, own, facts.arch, overrides.prune_layers)
     matrix = read_importance([Path(path) for path in request.imatrix])
     kept = {target.name: stored[target.pieces[0].source] for target in targets if stored}
-    types = choose_types(method, targets, facts, overrides, importance=matrix is not None, stored=kept)
-    return Choice(targets, own, types, column_weights(method, targets, types, matrix, overrides, originals))
+    weighed = matrix is not None
+    types = choose_types(method, targets, facts, overrides, importance=weighed, stored=kept)
+    fallen = fallbacks(method, targets, facts, overrides, importance=weighed, stored=kept)
+    return Choice(targets, own, types, fallen, column_weights(method, targets, types, matrix, overrides, originals))
 
 
 def read_importance(paths: Sequence[Path]) -> ImportanceMatrix | None:

@@ -1,4 +1,4 @@
-"""What every container has in common: a plan, the files it goes to, and what is written before the tensors."""
+"""What all containers share: a plan, the files it goes to, and what is written before the tensors."""
 
 from __future__ import annotations
 

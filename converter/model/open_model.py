@@ -125,17 +125,20 @@ class OpenModel:
         self.checkpoint.close()
 
 
-def open_model(source: Source, tokenizer: Path | None = None, adapters: Sequence[Source] = ()) -> OpenModel:
+def open_model(
+    source: Source, tokenizer: Path | None = None, adapters: Sequence[Source] = (), *, leave_out: Sequence[str] = ()
+) -> OpenModel:
     """Open a model, its adapters merged.
 
     Args:
         source: where its files are.
         tokenizer: directory of the tokenizer's files; None for the model's own.
         adapters: LoRA adapters, merged one after the other.
+        leave_out: regular expressions of whole names of tensors to do without.
 
     Raises:
         CheckpointError: it is not there, damaged, or no model; or an adapter doesn't fit it.
-        UsageError: adapters for a GGUF.
+        UsageError: adapters or tensors to leave out for a GGUF.
     """
     own = tokenizer is None
     tokenizer = tokenizer or source.path
@@ -145,9 +148,11 @@ def open_model(source: Source, tokenizer: Path | None = None, adapters: Sequence
                 f"{source.model}: is a GGUF, into which adapters are not merged; give --model the checkpoint that it "
                 "was made of, or use convert adapter"
             )
+        if leave_out:
+            raise UsageError(f"{source.model}: is a GGUF, all of whose tensors are needed; leave --leave-out away")
         header, checkpoint = open_gguf_checkpoint(file, source.elsewhere)
         return OpenModel(file, source.name, tokenizer, checkpoint, source.origin, header)
-    checkpoint = open_checkpoint(source.path, source.elsewhere)
+    checkpoint = open_checkpoint(source.path, source.elsewhere, leave_out=leave_out)
     directories = tuple(adapter.path for adapter in adapters)
     if directories:
         from converter.adapters import adapt

@@ -28,6 +28,7 @@ def convert(
     *,
     output_format: str = "gguf",
     adapters: Sequence[str | Path] = (),
+    leave_out: Sequence[str] = (),
     pre: str | None = None,
     imatrix: Sequence[str | Path] = (),
     calibrate: Sequence[str | Path] = (),
@@ -83,7 +84,8 @@ def convert_together(
     """Convert one model in several ways, each of its weights read once for all of them.
 
     Args:
-        requests: at least one; ``model``, ``tokenizer``, ``adapters`` and ``stream`` are the same in all.
+        requests: at least one; ``model``, ``tokenizer``, ``adapters``, ``leave_out`` and ``stream`` are
+            the same in all.
         progress: called with each step, in the calling thread.
         finished: called with a request's number and outcome as soon as it is known, in the calling thread.
 

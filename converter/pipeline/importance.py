@@ -29,6 +29,7 @@ def collect_with(
     output: str | Path,
     *,
     adapters: Sequence[str | Path] = (),
+    leave_out: Sequence[str] = (),
     chunk_size: int | None = None,
     chunks: int | None = None,
     threads: int | None = None,
@@ -48,6 +49,7 @@ def collect_with(
             beside the output.
         texts: as the next ones, an attribute of :class:`converter.imatrix.measurement.Measurement`.
         adapters: directories of LoRA adapters that are merged into a checkpoint.
+        leave_out: regular expressions of a checkpoint's tensors to do without.
         threads: by default one for each processor this process may use.
         overwrite: replace an existing output.
         progress: called after each chunk, in the calling thread.
@@ -63,7 +65,7 @@ def collect_with(
         save_every,
     )  # fmt: skip
     how.check(overwrite=overwrite)
-    with open_source(model) as found, gguf_of(found, how.output, adapters, convert) as (file, identity):
+    with open_source(model) as found, gguf_of(found, how.output, adapters, convert, leave_out) as (file, identity):
         return measure(file, identity, how, name=str(model), progress=progress or (lambda _: None))
 
 
@@ -82,6 +84,7 @@ def calibrated(located: Located, convert: Callable[..., object], tell: Callable[
         request.calibrate,
         path,
         adapters=[adapter.path for adapter in located.adapters],
+        leave_out=request.leave_out,
         threads=request.threads,
         overwrite=True,
         progress=lambda at: tell(Step("calibrate", at.done, at.total)),
@@ -91,7 +94,11 @@ def calibrated(located: Located, convert: Callable[..., object], tell: Callable[
 
 @contextmanager
 def gguf_of(
-    found: Source, output: Path, adapters: Sequence[str | Path], convert: Callable[..., Any]
+    found: Source,
+    output: Path,
+    adapters: Sequence[str | Path],
+    convert: Callable[..., Any],
+    leave_out: Sequence[str] = (),
 ) -> Iterator[tuple[Path, str]]:
     """The model as a GGUF, and what identifies its bytes; a checkpoint's lasts as long as the block.
 
@@ -110,14 +117,23 @@ def gguf_of(
             raise CheckpointError(f"{model}: cannot be read: {error.strerror or error}") from error
         yield model, repr((str(model.absolute()), status.st_size, status.st_mtime_ns))
         return
-    with open_checkpoint(model) as checkpoint:
+    with open_checkpoint(model, leave_out=leave_out) as checkpoint:
         files = [(str(file.path), file.size, file.mtime_ns) for file in checkpoint.files]
         identity = repr([*files, *map(str, adapters)])
         stored = max(((tensor.nbytes, tensor.dtype) for tensor in checkpoint.tensors.values()), default=(0, ""))[1]
     temporary = output.with_name(f"{output.name}.model.gguf")
     try:
         method = AS_STORED.get(stored, "bf16")
-        convert(model, method, temporary, adapters=adapters, verify="none", overwrite=True, catalogue="")
+        convert(
+            model,
+            method,
+            temporary,
+            adapters=adapters,
+            leave_out=leave_out,
+            verify="none",
+            overwrite=True,
+            catalogue="",
+        )
         yield temporary, identity
     finally:
         temporary.unlink(missing_ok=True)

@@ -51,11 +51,13 @@ class Found:
         source: the model.
         tokenizer: directory of the tokenizer's files; None for the model's own.
         adapters: the adapters.
+        leave_out: regular expressions of the tensors to do without.
     """
 
     source: Source
     tokenizer: Path | None
     adapters: tuple[Source, ...]
+    leave_out: tuple[str, ...]
 
 
 class Shared:
@@ -116,12 +118,14 @@ class Shared:
             find(request.model, stream=request.stream),
             None if request.tokenizer is None else find(request.tokenizer, weights=False).path,
             tuple(find(adapter) for adapter in request.adapters),
+            tuple(request.leave_out),
         )
 
     def _open(self) -> OpenModel:
         found = self.found()
         self.tell(Progress("read", item=found.source.model))
-        return self.stack.enter_context(open_model(found.source, found.tokenizer, found.adapters))
+        opened = open_model(found.source, found.tokenizer, found.adapters, leave_out=found.leave_out)
+        return self.stack.enter_context(opened)
 
     def catalogue(self, path: Path | None, warn: Callable[[str], None]) -> Bookkeeping:
         """The catalogue of this path, its troubles told to the first who asks for it; None records nothing."""

@@ -34,7 +34,7 @@ def verify_gguf(written: Written, shared: Shared, tell: Tell) -> Verification:
         adapters=model.adapters,
         results=shared.source_results(plan.load_dtype, trust_remote_code=request.trust_remote_code),
         proof=model.proof(request.pre, name),
-        changed=[text.partition("=")[0] for text in request.overrides.override_kv],
+        changed=request.overrides.changed_keys,
         progress=tell,
     )
 

@@ -97,9 +97,37 @@ def choose_types(
     Returns:
         Names of ``QUANT_TYPES``, one for each tensor.
     """
+    return _chosen(method, tensors, facts, overrides, importance=importance, stored=stored)[0]
+
+
+def fallbacks(
+    method: Method,
+    tensors: Sequence[TargetTensor],
+    facts: ModelFacts,
+    overrides: Overrides | None = None,
+    *,
+    importance: bool = False,
+    stored: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
+    """By tensor, the type that it would have if its rows were a multiple of that type's block; of those that are not.
+
+    The arguments are those of :func:`choose_types`.
+    """
+    return _chosen(method, tensors, facts, overrides, importance=importance, stored=stored)[1]
+
+
+def _chosen(
+    method: Method,
+    tensors: Sequence[TargetTensor],
+    facts: ModelFacts,
+    overrides: Overrides | None,
+    *,
+    importance: bool,
+    stored: Mapping[str, str],
+) -> tuple[list[str], dict[str, str]]:
     chooser = _Chooser(method, tensors, facts, overrides or Overrides(), importance, stored)
     chosen = {tensor.name: chooser.type_of(tensor) for tensor in sorted(tensors, key=_block_order)}
-    return [chosen[tensor.name] for tensor in tensors]
+    return [chosen[tensor.name] for tensor in tensors], chooser.fallen
 
 
 def _block_order(tensor: TargetTensor) -> tuple[int, bytes]:
@@ -128,6 +156,7 @@ class _Chooser:
         self.tied = all(tensor.name != "output.weight" for tensor in tensors)
         self.values = sum(category(tensor.name) == "attn_v" for tensor in tensors)
         self.seen: Counter[str] = Counter()
+        self.fallen: dict[str, str] = {}
 
     def type_of(self, tensor: TargetTensor) -> str:
         overrides, kind = self.overrides, category(tensor.name)
@@ -142,7 +171,10 @@ class _Chooser:
             return self.method.type
         if named is None:
             named = self.method.type if overrides.pure else self.by_rules(tensor, kind)
-        return fitting(named, tensor.row_length)
+        kind = fitting(named, tensor.row_length)
+        if kind != named:
+            self.fallen[tensor.name] = named
+        return kind
 
     def by_rules(self, tensor: TargetTensor, kind: str) -> str:
         """The type by the method's mix."""
@@ -166,11 +198,14 @@ class _Chooser:
         """The matrix that makes the logits: 6 bits at least, in most methods."""
         if self.overrides.output_type:
             return self.overrides.output_type
-        divides = tensor.row_length % QUANT_TYPES[self.method.type].block_size == 0
-        if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.in_quantizer.falcon or not divides:
+        if self.method.name in ("mxfp4_moe", "q8_0") or self.facts.in_quantizer.falcon:
             return "q8_0"
         listed = rules.RULES.get(self.method.name, {}).get("output")
-        return listed[0][0] if listed else "q6_k"
+        chosen = listed[0][0] if listed else "q6_k"
+        if tensor.row_length % QUANT_TYPES[self.method.type].block_size:
+            self.fallen[tensor.name] = chosen
+            return "q8_0"
+        return chosen
 
     def situation(self, tensor: TargetTensor, kind: str) -> rules.Situation:
         order = self.seen[kind]

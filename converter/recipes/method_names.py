@@ -36,14 +36,14 @@ _IN_GGUF: Mapping[str, tuple[str, str]] = {
     "fastest": ("q4_0", ""),
     "awq": (
         "q4_k_m",
-        "with --calibrate TEXT it, too, protects the weights that matter; AWQ models can be converted",
+        "add --calibrate TEXT to protect the weights that matter; AWQ models can be converted",
     ),
-    "gptq": ("q4_k_m", "with --calibrate TEXT it also takes real text into account; GPTQ models can be converted"),
+    "gptq": ("q4_k_m", "add --calibrate TEXT to take real text into account; GPTQ models can be converted"),
     **dict.fromkeys(
         ("nf4", "fp4", "bnb", "bitsandbytes", "qlora"),
-        ("iq4_nl", "4 bits on a curve, as NF4; bitsandbytes itself is --format safetensors --method bnb_4bit"),
+        ("iq4_nl", "4 bits on a curved scale, like NF4; bitsandbytes itself is --format safetensors --method bnb_4bit"),
     ),
-    "bnb_4bit": ("iq4_nl", "4 bits on a curve, as NF4"),
+    "bnb_4bit": ("iq4_nl", "4 bits on a curved scale, like NF4"),
     "bnb_8bit": ("q8_0", "8-bit integers, too"),
     "llm_int8": ("q8_0", "bitsandbytes itself is --format safetensors --method bnb_8bit"),
     **dict.fromkeys(("fp8", "f8", "float8", "e4m3", "e5m2", "fp8_e4m3"), ("q8_0", "GGUF has no 8-bit floats")),

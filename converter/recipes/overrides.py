@@ -48,7 +48,7 @@ class Overrides:
     tensor_types: tuple[tuple[str, str], ...] = field(
         default=(),
         metadata=option(
-            "Type of the tensors whose name matches.",
+            "Type for tensors whose name matches; repeatable.",
             "--tensor-type",
             kind=Kind.ASSIGNMENTS,
             metavar="REGEX=TYPE",
@@ -60,13 +60,13 @@ class Overrides:
     output_type: str | None = field(
         default=None,
         metadata=option(
-            "Type of the output matrix.", "--output-type", metavar="TYPE", key="recipe.output_type", group=_GROUP
+            "Type for the output matrix.", "--output-type", metavar="TYPE", key="recipe.output_type", group=_GROUP
         ),
     )
     embedding_type: str | None = field(
         default=None,
         metadata=option(
-            "Type of the token embeddings.",
+            "Type for the token embeddings.",
             "--embedding-type",
             metavar="TYPE",
             key="recipe.embedding_type",
@@ -86,7 +86,7 @@ class Overrides:
     pure: bool = field(
         default=False,
         metadata=option(
-            "One type for every matrix, the output's included.",
+            "Use one type for every matrix, including the output matrix.",
             "--pure",
             kind=Kind.FLAG,
             key="recipe.pure",
@@ -96,7 +96,7 @@ class Overrides:
     include_weights: tuple[str, ...] = field(
         default=(),
         metadata=option(
-            "Use importance for tensors of this name only.",
+            "Use the importance matrix only for tensors with this in their name.",
             "--include-weights",
             kind=Kind.TEXTS,
             metavar="PART",
@@ -107,7 +107,7 @@ class Overrides:
     exclude_weights: tuple[str, ...] = field(
         default=(),
         metadata=option(
-            "Use no importance for tensors of this name.",
+            "Do not use the importance matrix for tensors with this in their name.",
             "--exclude-weights",
             kind=Kind.TEXTS,
             metavar="PART",
@@ -118,7 +118,7 @@ class Overrides:
     override_kv: tuple[str, ...] = field(
         default=(),
         metadata=option(
-            "Set a key-value of the header.",
+            "Set a key-value in the GGUF's header; repeatable.",
             "--override-kv",
             kind=Kind.TEXTS,
             metavar="KEY=TYPE:VALUE",
@@ -130,7 +130,7 @@ class Overrides:
     prune_layers: tuple[int, ...] = field(
         default=(),
         metadata=option(
-            "Leave these blocks out.",
+            "Leave out these blocks.",
             "--prune-layers",
             kind=Kind.NUMBERS,
             metavar="N,N,…",
@@ -156,6 +156,11 @@ class Overrides:
         if self.include_weights:
             return any(part in name for part in self.include_weights)
         return not any(part in name for part in self.exclude_weights)
+
+    @property
+    def changed_keys(self) -> frozenset[str]:
+        """Keys that the user decides otherwise, or adds."""
+        return frozenset(parse_key_value(text).key for text in self.override_kv)
 
     def apply_to(self, metadata: Sequence[KeyValue]) -> list[KeyValue]:
         """Key-values with the overrides in their places, new ones at the end."""

@@ -35,7 +35,7 @@ def explain(model: str) -> str:
     if model.lower().endswith(".gguf"):
         return "cannot be read: No such file or directory" + (f"; did you mean {near}?" if near else "")
     if known := FAMOUS.get(model.lower()):
-        return f"no such directory; the Hub calls that model {known}"
+        return f"no such directory; on the Hub that model is {known}"
     if near:
         return f"no such directory; did you mean {near}?"
     if "/" not in model:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
 
 from converter.errors import CheckpointError
+from converter.sources.other_formats import explained_files
 
 #: Everything but weights that a conversion, a proof, a verification or a model card looks at.
 SMALL = (
@@ -18,8 +19,10 @@ SMALL = (
 
 INDEX_ENDING = ".index.json"
 
-#: Weights that belong to training, not to the model.
-_NOT_MODEL = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state).*|.*\.fp16\..*")
+#: Weights that belong to training or to another program, not to the model.
+_NOT_MODEL = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|rng_state|openvino_|params_shard_|zero_pp_rank_|mp_rank_).*|.*\.fp16\..*"
+)
 _SPLIT = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 
 #: Sets of weights, the one to be preferred first: the index that lists the set, and what its files are called.
@@ -27,6 +30,7 @@ _SETS: tuple[tuple[str | None, re.Pattern[str]], ...] = (
     ("model.safetensors.index.json", re.compile(r"model(-\d+-of-\d+)?\.safetensors")),
     ("pytorch_model.bin.index.json", re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")),
     (None, re.compile(r"consolidated\.\d+\.pth")),
+    (None, re.compile(r"adapters\.safetensors")),  # MLX's, beside those of earlier steps
 )
 #: A file of weights by any name, where it is the only one of its kind.
 _LONE = (re.compile(r"[^/]+\.safetensors"), re.compile(r"[^/]+\.(bin|pt|pth)"))
@@ -99,9 +103,9 @@ def gguf_files(names: Collection[str], tag: str | None, where: str) -> list[str]
         choice = ", ".join(parts[0] for parts in (sets or [(name,) for name in files])[:4])
         found = f"no GGUF file of {tag}" if not sets else f"{len(sets)} GGUF files"
         raise CheckpointError(f"{where}: holds {found}; give one with its name, as in {where}/FILE.gguf: {choice}")
-    raise CheckpointError(
-        f"{where}: holds no weights; expected *.safetensors, pytorch_model*.bin, consolidated.*.pth or a .gguf file"
-    )
+    expected = "expected *.safetensors, pytorch_model*.bin, consolidated.*.pth or a .gguf file"
+    foreign = explained_files(names)
+    raise CheckpointError(f"{where}: holds no weights that are read: {foreign or expected}")
 
 
 def parts_of(name: str, names: Collection[str]) -> tuple[str, ...]:

@@ -73,19 +73,20 @@ def load_source(
     torch = require("torch")
     require("transformers")
     options = {"unread": unread, "trust_remote_code": trust_remote_code}
+    first = found = None
     try:
-        found = SourceModel(_read_by_transformers(source, classes, **options, named=stock and bool(unread)), "")
+        if stock or not _quantized_unsaid(source):
+            found = SourceModel(_read_by_transformers(source, classes, **options, named=stock and bool(unread)), "")
     except (VerificationError, EnvironmentFailure) as refusal:
         if stock:
             raise
         # The exception's own frames hold what the first attempt read; that must be gone before the second one.
         first = type(refusal)(str(refusal))
-        found = None
     if found is None:
         try:
             found = SourceModel(_read_by_us(source, classes, **options), READ_BY_US)
-        except ConversionError:
-            raise first from None
+        except ConversionError as refusal:
+            raise first or refusal from None
     model = found.model
     if adapters:
         model = _with_adapters(model, adapters, merged=load_dtype is not None)
@@ -99,6 +100,20 @@ def load_source(
 def _read_by_transformers(source: str, classes: Sequence[str], **options: Any) -> Any:
     with without_adapter(source) as directory:
         return _made(directory, classes, **options)
+
+
+def _quantized_unsaid(source: str) -> bool:
+    """Whether weights are quantized and the configuration doesn't say so: transformers takes codes for weights."""
+    from converter.checkpoints import open_checkpoint
+    from converter.checkpoints.quantized.dequantized import DequantizedTensor
+
+    try:
+        with open_checkpoint(Path(source)) as checkpoint:
+            parts = [checkpoint.config, *(part for part in checkpoint.config.values() if isinstance(part, dict))]
+            said = any("quantization_config" in part for part in parts)
+            return not said and any(isinstance(tensor, DequantizedTensor) for tensor in checkpoint.tensors.values())
+    except ConversionError:
+        return False  # what transformers makes of it is told
 
 
 def _read_by_us(source: str, classes: Sequence[str], **options: Any) -> Any:
@@ -197,9 +212,9 @@ def configuration(directory: str, settings: Mapping[str, Any] | None, **options:
 
     if settings is None:
         return transformers.AutoConfig.from_pretrained(directory, **options)
-    if (Path(directory) / "config.json").is_file():
+    try:
         config = transformers.AutoConfig.from_pretrained(directory, **options)
-    else:
+    except (OSError, ValueError):  # there is none, or not as transformers reads JSON
         config = transformers.AutoConfig.for_model(**settings)
     for part in (config, config.get_text_config()):
         if hasattr(part, "quantization_config"):
@@ -244,7 +259,11 @@ class Lazily:
 
 
 def _is_weight(tensor: SourceTensor) -> bool:
-    return not tensor.dtype.startswith(("I", "U", "BOOL"))
+    """Whether it isn't a buffer of whole numbers; what is dequantized while it is read counts by what it gives."""
+    from converter.checkpoints.floats import STORED_FLOATS
+    from converter.checkpoints.safetensors import SafetensorsTensor
+
+    return not isinstance(tensor, SafetensorsTensor) or tensor.dtype in STORED_FLOATS
 
 
 def _with_adapters(model: Any, adapters: Sequence[str], *, merged: bool) -> Any:

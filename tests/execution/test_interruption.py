@@ -49,6 +49,7 @@ def time_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
     return time.monotonic()
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_random_moments(model: Path, tmp_path: Path) -> None:
     expected = convert(model, "q5_1", tmp_path / "expected.gguf", verify="none").output.read_bytes()
     output, journal = tmp_path / "killed.gguf", tmp_path / "killed.gguf.part.journal"

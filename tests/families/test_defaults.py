@@ -117,7 +117,7 @@ def test_a_rope_that_config_json_does_not_mention(name: str) -> None:
     config = {name: value for name, value in theirs.to_dict().items() if not name.startswith("rope_")}
     made = family({**config, "attn_layer_indices": [0]}, {})
     if theirs.rope_parameters.get("llama_4_scaling_beta"):
-        with pytest.raises(ArchitectureError, match="no 'rope_parameters.llama_4_scaling_beta'"):
+        with pytest.raises(ArchitectureError, match=r"no 'rope_parameters\.llama_4_scaling_beta'"):
             made.key_values()
         return
     assert made.rope.theta == theta_of(theirs)  # type: ignore[attr-defined]

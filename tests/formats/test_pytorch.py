@@ -218,6 +218,7 @@ def test_several_files_and_their_index(to_pytorch: Convert) -> None:
     assert torch.equal(logits(loaded(output, dtype=torch.float32)), expected)
 
 
+@pytest.mark.slow
 def test_faithful_to_the_source(tmp_path: Path) -> None:
     result = converter.convert(SAMPLE, "q8_0", tmp_path / "model", output_format="pytorch", verify="full", catalogue="")
     assert result.verification is not None

@@ -155,7 +155,7 @@ def test_tensors_left_out_by_the_user(tmp_path: Path) -> None:
         assert checkpoint.notices == ("left out as asked: aux.0.weight, aux.1.weight",)
     with pytest.raises(UsageError, match="matches the whole name of no tensor"):
         open_checkpoint(tmp_path / "model", leave_out=["aux"])
-    with pytest.raises(UsageError, match="is no regular expression"):
+    with pytest.raises(UsageError, match="--leave-out expression"):
         open_checkpoint(tmp_path / "model", leave_out=["("])
 
 
@@ -242,3 +242,37 @@ def test_columns_of_wide_numbers(tmp_path: Path) -> None:
             tensor = checkpoint.tensors[name]
             found = tensor.read_rows(1, tensor.rows, columns)
             assert torch.equal(torch.from_numpy(found), state[name].float()[1:, columns])
+
+
+# Names that no class has, explained.
+
+
+@pytest.mark.parametrize(
+    ("rename", "told"),
+    [
+        (lambda name: name.replace("self_attn.o_proj", "self_attention.linear_proj"), "has a name of Megatron"),
+        (lambda name: name.replace("model.embed_tokens", "token_embd"), "has the name of a GGUF file"),
+        (lambda name: name.replace("model.", "").replace("self_attn.q_proj", "attention.wq"), "its author's own name"),
+        (lambda name: name.replace("self_attn.q_proj", "self_attn.qkv_proj"), "joins matrices that this model's class"),
+        (lambda name: name.replace("lm_head", "score"), "score.weight is the head of a classifier"),
+    ],
+    ids=["Megatron", "GGUF", "Meta", "fused", "classifier"],
+)  # fmt: skip
+def test_names_of_other_programs(tmp_path: Path, rename: Callable[[str], str], told: str) -> None:
+    saved(tmp_path / "model")
+    rewrite(tmp_path / "model", lambda state: {rename(name): tensor for name, tensor in state.items()})
+    message = refusal("--model", tmp_path / "model", "--method", "f32", "--output", tmp_path / "x.gguf")
+    assert told in message
+
+
+def test_the_option_that_leaves_tensors_out(tmp_path: Path) -> None:
+    expected = saved(tmp_path / "model")
+    rewrite(tmp_path / "model", lambda state: {**state, "aux.0.weight": torch.ones(4), "aux.1.weight": torch.ones(4)})
+    asked = ("--model", tmp_path / "model", "--method", "f32", "--output", tmp_path / "x.gguf", "--verify", "none")
+    assert refusal(*asked).endswith("? --leave-out REGEX goes on without those that you name")
+    outcome = convert(*asked, "--leave-out", r"aux\.\d\.weight")
+    assert outcome.code == 0, outcome.err
+    assert "left out as asked: aux.0.weight, aux.1.weight" in outcome.err
+    assert expected
+    message = refusal(*asked, "--overwrite", "--leave-out", r"lm_head\.weight", "--leave-out", "aux.*")
+    assert "missing tensor lm_head.weight" in message

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkpoint_builder import write_model
+from command_line import convert
 from gguf import GGUFReader, GGUFWriter
 from vocabs.small_tokenizers import SPECIAL, byte_level, edit
 
@@ -132,8 +133,6 @@ def test_a_file_of_another_tool(source: tuple[Path, int]) -> None:
 
 
 def test_a_newer_template_beside_an_older_one_is_written(tmp_path: Path) -> None:
-    from command_line import convert
-
     model = write_model(tmp_path / "model", "llama")
     (model / "chat_template.jinja").write_text("{{ new }}")
     edit(model / "tokenizer_config.json", lambda data: data.update(chat_template="{{ old }}"))
@@ -141,3 +140,15 @@ def test_a_newer_template_beside_an_older_one_is_written(tmp_path: Path) -> None
     assert convert("--model", model, "--method", "q8_0", "--output", output, "--no-catalogue").code == 0
     assert GGUFReader(output).fields["tokenizer.chat_template"].contents() == "{{ new }}"
     assert json.loads((model / "tokenizer_config.json").read_text())["chat_template"] == "{{ old }}"
+
+
+@pytest.mark.parametrize("name", ["", "general.name=str:Another"])
+def test_a_key_that_the_user_overrides_is_not_held_against_the_file(tmp_path: Path, name: str) -> None:
+    """With the proof at hand, and with a name that has none, so that the source is asked again."""
+    model, output = write_model(tmp_path / "model", "llama"), tmp_path / "x.gguf"
+    (model / "chat_template.jinja").write_text("{{ new }}")
+    overrides = ["tokenizer.chat_template=str:mine", *filter(None, [name])]
+    options = [text for override in overrides for text in ("--override-kv", override)]
+    outcome = convert("--model", model, "--method", "q8_0", "--output", output, "--no-catalogue", *options)
+    assert outcome.code == 0, outcome
+    assert GGUFReader(output).fields["tokenizer.chat_template"].contents() == "mine"

@@ -223,13 +223,15 @@ def expert_stacks(family: Family, layer: Layer, shape: tuple[int, int, int]) -> 
     layout = first.index(family.source_name(parts[0], layer))
     names = {part: spellings(family, layer, part)[layout] for part in parts}
     fused = names.get("ffn_gate_exps") == names["ffn_up_exps"]
+    # Stacked projections are modules in some releases, parameters in others.
+    suffix = ".weight" if f"{first[layout]}.weight" in family.sources else ""
     if fused:
-        yield from cut_gate_up(family, layer, parameter(family, first[layout]), shape)
+        yield from cut_gate_up(family, layer, f"{first[layout]}{suffix}", shape)
     for part in parts[2:] if fused else parts:
         size = (width, inner) if part == "ffn_down_exps" else (inner, width)
         target, name = f"{layer.target}.{part}.weight", names[part]
         if "*" not in name:
-            yield family.tensor(target, parameter(family, name), (experts, *size))
+            yield family.tensor(target, f"{name}{suffix}", (experts, *size))
             continue
         matrices = [f"{name.replace('*', str(expert))}.weight" for expert in range(experts)]
         for matrix in matrices:
