@@ -12,6 +12,7 @@ from typing import Any, Self
 from converter.checkpoints.consolidated import PARAMETERS, open_original
 from converter.checkpoints.files import CONFIG, EXPECTED, PIPELINE, Files
 from converter.checkpoints.foreign import refuse_foreign
+from converter.checkpoints.mlx_experts import unstacked
 from converter.checkpoints.names import belongs_to_no_model, recognized, without_wrappers
 from converter.checkpoints.quantized import dequantized
 from converter.checkpoints.shards import find_weights, read_all, union
@@ -113,6 +114,7 @@ def open_checkpoint(
         config, stored = without_tied_head(settings[CONFIG], named)
         refuse_foreign(stored)
         tensors, found = dequantized(opened[0].path, config, stored, partial(_beside, files))
+        tensors = unstacked(tensors)
         notices += found
     if ADAPTER_CONFIG in files.names:
         notices.append(adapter_beside(directory))

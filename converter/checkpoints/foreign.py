@@ -53,6 +53,7 @@ REFUSED = (
     Foreign(r".*\.(centroids|res_centroids)\.weight", f"is quantized with VPTQ, {_QUANTIZED}"),
     Foreign(r".*\.weight_scales", f"is quantized with EETQ, {_QUANTIZED}"),
     Foreign(r".*\._data\._data|.*\._shift", f"is quantized by quanto to less than 8 bits, {_QUANTIZED}"),
+    Foreign(r".*\.scale_(weight|input)", f"is a scale of FP8 weights as ComfyUI stores them, {_QUANTIZED}"),
     Foreign(r".*_weight_qdata|.*_qdata", f"is quantized with torchao, {_QUANTIZED}"),
 )
 """Forms that no model's own tensors can be taken for."""

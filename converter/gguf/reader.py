@@ -15,6 +15,7 @@ from gguf import GGUFValueType
 
 from converter.errors import CheckpointError
 from converter.gguf.key_values import KeyValue
+from converter.sources.contents import LOOKED_AT, described
 from converter.sources.source_file import SourceFile
 
 VERSIONS = (2, 3)
@@ -103,7 +104,10 @@ def read_gguf_header(source: Path | SourceFile) -> GgufHeader:
     file = SourceFile(source) if isinstance(source, Path) else source
     magic = file.read_bytes(0, min(4, file.size))
     if magic != b"GGUF":
-        raise CheckpointError(f"{file.path}: not a GGUF file: it starts with {magic!r}, b'GGUF' expected")
+        begin = file.read_bytes(0, min(LOOKED_AT, file.size))
+        page = described(begin, file.size) if magic.isalnum() or b"<" in magic else None  # an answer in its place
+        expected = f"not a GGUF file: it starts with {magic!r}, b'GGUF' expected"
+        raise CheckpointError(f"{file.path}: {page or expected}")
     try:
         return _Reader(file).header()
     finally:

@@ -105,7 +105,7 @@ def gguf_files(names: Collection[str], tag: str | None, where: str) -> list[str]
         raise CheckpointError(f"{where}: holds {found}; give one with its name, as in {where}/FILE.gguf: {choice}")
     expected = "expected *.safetensors, pytorch_model*.bin, consolidated.*.pth or a .gguf file"
     foreign = explained_files(names)
-    raise CheckpointError(f"{where}: holds no weights that are read: {foreign or expected}")
+    raise CheckpointError(f"{where}: holds no weights{f' that are read: {foreign}' if foreign else f'; {expected}'}")
 
 
 def parts_of(name: str, names: Collection[str]) -> tuple[str, ...]:

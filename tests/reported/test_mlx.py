@@ -347,3 +347,34 @@ def test_an_adapter_without_its_model(tmp_path: Path) -> None:
     adapter = mlx_adapter(tmp_path / "adapter", lora(PROJECTIONS))
     message = refusal("--model", adapter, "--method", "f32", "--output", tmp_path / "x.gguf")
     assert "adapters.safetensors is an adapter without its model; pass the model it was trained on" in message
+
+
+@pytest.mark.parametrize(
+    ("variation", "names"),
+    [
+        ("qwen3moe", {"gate_proj": "gate_proj", "up_proj": "up_proj", "down_proj": "down_proj"}),
+        ("mixtral", {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}),
+    ],
+)
+def test_experts_that_mlx_stacks(tmp_path: Path, variation: str, names: dict[str, str]) -> None:
+    """The file is the one of the checkpoint with its experts one by one."""
+    from checkpoint_builder import write_model
+
+    write_model(tmp_path / "model", variation)
+    before = load_file(tmp_path / "model" / WEIGHTS)
+    layers = sorted({name.partition(".experts.")[0] for name in before if ".experts." in name})
+
+    def change(state: State) -> State:
+        changed = {name: tensor for name, tensor in state.items() if ".experts." not in name}
+        for layer in layers:
+            for mlx, own in names.items():
+                count = sum(name.startswith(f"{layer}.experts.") and name.endswith(f".{own}.weight") for name in state)
+                experts = [state[f"{layer}.experts.{number}.{own}.weight"] for number in range(count)]
+                changed[f"{layer}.switch_mlp.{mlx}.weight"] = torch.stack(experts)
+        return changed
+
+    rewrite(tmp_path / "model", change)
+    assert_holds(tmp_path / "model", {name: tensor.float() for name, tensor in before.items()})
+    outcome = convert("--model", tmp_path / "model", "--method", "q8_0", "--output", tmp_path / "x.gguf", "--verify",
+                      "load")  # fmt: skip
+    assert outcome.code == 0, outcome.err

@@ -427,3 +427,25 @@ def test_it_is_not_blamed_by_a_full_verification(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.err
     assert "faithful" in outcome.out
     assert load_file(tmp_path / "model" / WEIGHTS)
+
+
+def test_the_same_in_place_of_a_gguf(tmp_path: Path) -> None:
+    for content in ("a login page", "words", "an answer of S3"):
+        written, told = CONTENTS[content]
+        (tmp_path / "model.gguf").write_bytes(written)
+        assert f"model.gguf: {told}" in refusal(
+            "--model", tmp_path / "model.gguf", "--method", "q8_0", "--output", tmp_path / "x.gguf"
+        )
+
+
+def test_a_repository_of_another_program() -> None:
+    from converter.errors import CheckpointError
+    from converter.sources.selection import weight_files
+
+    with pytest.raises(CheckpointError, match=r"lab/x: holds no weights that are read: tf_model\.h5 holds weights of Te"):
+        weight_files(["config.json", "tf_model.h5"], lambda _: [], "lab/x")
+    with pytest.raises(CheckpointError, match=r"onnx/model\.onnx is an ONNX model"):
+        weight_files(["config.json", "onnx/model.onnx"], lambda _: [], "lab/x")
+    assert weight_files(["0000100_adapters.safetensors", "adapters.safetensors"], lambda _: [], "lab/x") == [
+        "adapters.safetensors"
+    ]
