@@ -129,7 +129,7 @@ def peft_parts(
         else:
             if ".lora_" in name:
                 raise CheckpointError(
-                    f"{tensor.file.path}: {key} is no part of an adapter that is known; use PEFT to merge it"
+                    f"{tensor.file.path}: {key} is not part of any known adapter format; use PEFT to merge it"
                 )
             if ".original_module." in name:
                 continue

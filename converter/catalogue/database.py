@@ -61,7 +61,7 @@ def connect(path: Path, *, writable: bool) -> sqlite3.Connection:
         CatalogueError: it is missing, damaged, another program's, of a newer version, or cannot be written.
     """
     if not writable and not path.is_file():
-        raise CatalogueError(f"{path}: no catalogue here; name one with --catalogue, or the directory of the outputs")
+        raise CatalogueError(f"{path}: no catalogue here; pass --catalogue, or the directory of the outputs")
     if special := special_file(path):
         raise CatalogueError(f"{path}: is {special}, not a file; choose another --catalogue")
     with explained(path):

@@ -133,7 +133,7 @@ def _renamed(tensor: SafetensorsTensor) -> tuple[str, str]:
     for pattern, (renamed, kept) in NAMES.items():
         if match := re.fullmatch(pattern, tensor.name, re.ASCII):
             return match.expand(renamed), kept
-    raise CheckpointError(f"{tensor.file.path}: tensor {tensor.name} is none of a Llama or Mistral; {_ADVICE}")
+    raise CheckpointError(f"{tensor.file.path}: tensor {tensor.name} does not belong to a Llama or Mistral; {_ADVICE}")
 
 
 def _part(rank: Mapping[str, SafetensorsTensor], number: int, like: SafetensorsTensor) -> SafetensorsTensor:

@@ -49,7 +49,7 @@ def open_source(
 
         return open_url(address.url, weights=weights, tell=tell)
     if stream and exists(str(address)):
-        raise UsageError(f"{address}: lies on this machine already; leave --stream away")
+        raise UsageError(f"{address}: lies on this machine already; remove --stream")
     if not exists(str(address)):
         raise CheckpointError(f"{model}: {explain(str(model))}")
     path = address.absolute()

@@ -103,7 +103,7 @@ class HubRanges:
         """Refuse an answer that is not the range asked for, or a range of another file."""
         if response.status_code != 206:
             raise CheckpointError(
-                f"{self.url}: the server sends the whole file where a range was asked for; leave --stream away to "
+                f"{self.url}: the server sends the whole file where a range was asked for; remove --stream to "
                 "download it"
             )
         match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))

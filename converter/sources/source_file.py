@@ -88,7 +88,7 @@ class SourceFile:
             if not count:
                 raise CheckpointError(
                     f"{self.path}: ended at byte {offset} while being read, expected {len(view)} bytes more; "
-                    "leave the checkpoint alone during a conversion"
+                    "do not change the checkpoint during a conversion"
                 )
             view, offset = view[count:], offset + count
 

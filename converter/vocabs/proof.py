@@ -171,16 +171,16 @@ def _refusal(vocabulary: Vocabulary, directory: Path, trial: _Trial, pre: str, d
     if difference is None:
         return f"{directory}: llama.cpp does not load this vocabulary{trial.failure and ': '}{trial.failure}"
     if difference.cause:
-        return f"{where}: {difference}; --pre {pre} writes the file all the same"
+        return f"{where}: {difference}; --pre {pre} writes the file anyway"
     suspects = "".join(f"; {suspect}" for suspect in trial.suspects())
     if vocabulary.model != "gpt2":
         return (
             f"{where}: llama.cpp cannot give the source's tokens with a {vocabulary.model!r} vocabulary: "
-            f"{difference}{suspects}; --pre {pre} writes the file all the same"
+            f"{difference}{suspects}; --pre {pre} writes the file anyway"
         )
     return (
         f"{where}: none of llama.cpp's pre-tokenizers gives the source's tokens; with {trial.nearest!r} "
-        f"{difference}{suspects}; --pre {trial.nearest} writes the file all the same"
+        f"{difference}{suspects}; --pre {trial.nearest} writes the file anyway"
     )
 
 

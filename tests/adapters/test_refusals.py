@@ -140,7 +140,7 @@ TENSORS: dict[str, tuple[dict[str, tuple[int, ...] | None], str]] = {
     ),
     "magnitude": ({f"{Q}.lora_magnitude_vector": (17,)}, "lora_magnitude_vector is of shape [17], but"),
     "no-bias": ({f"{Q}.lora_B.bias": (256,)}, "adapts model.layers.0.self_attn.q_proj.bias, which the base does not"),
-    "unknown-part": ({f"{Q}.lora_velora_embed": (3,)}, "lora_velora_embed is no part of an adapter that is known"),
+    "unknown-part": ({f"{Q}.lora_velora_embed": (3,)}, "lora_velora_embed is not part of any known adapter format"),
     "replaced": ({"base_model.model.model.norm.weight": (7,)}, "norm.weight is of shape [7], but model.norm.weight of"),
     "head": ({"base_model.model.score.weight": (2, 256)}, "adapts score.weight, which the base does not hold"),
     "narrow-rows": (

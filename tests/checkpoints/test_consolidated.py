@@ -244,7 +244,7 @@ def test_parameters_that_do_not_fit(
     [
         (lambda state: state.pop("norm.weight"), 1, "00.pth: tensor norm.weight is F32 [256] here and missing in file"),
         (lambda state: state.update(x=torch.ones(2)), 1, "01.pth: tensor x is not in file 0; download files 0 and 1"),
-        (lambda state: state.update(x=torch.ones(2)), 0, "00.pth: tensor x is none of a Llama or Mistral; put"),
+        (lambda state: state.update(x=torch.ones(2)), 0, "00.pth: tensor x does not belong to a Llama or Mistral; put"),
         (
             lambda state: state.update({"norm.weight": torch.ones(256).half()}),
             1,

@@ -98,7 +98,7 @@ def test_what_ordinary_text_shows_is_refused_with_its_cause(tmp_path: Path, name
         prove(read_vocabulary(tmp_path, size), tmp_path)
     message = str(stopped.value)
     assert message.startswith(f"{tmp_path / 'tokenizer.json'}: {cause}ordinary text shows it: ")
-    assert message.endswith(" for llama.cpp; --pre gpt-2 writes the file all the same")
+    assert message.endswith(" for llama.cpp; --pre gpt-2 writes the file anyway")
     assert "\n" not in message
     # And so it does, the cause being said.
     proof = prove(read_vocabulary(tmp_path, size, pre="gpt-2"), tmp_path)
@@ -222,7 +222,7 @@ def test_a_refusal_on_the_command_line_and_the_option_that_goes_on(tmp_path: Pat
     run = ("--model", model, "--method", "q8_0", "--output", tmp_path / "x.gguf", "--no-catalogue")
     message = refusal(*run)
     assert message.startswith(f"{model / 'tokenizer.json'}: llama.cpp has no counterpart of the source's normalizer")
-    option = message.rsplit("; ", 1)[1].removesuffix(" writes the file all the same")
+    option = message.rsplit("; ", 1)[1].removesuffix(" writes the file anyway")
     outcome = convert(*run, *option.split())
     assert outcome.code == 0, outcome
     assert "normalizer Lowercase" in outcome.err

@@ -109,7 +109,7 @@ def test_refusals(hub: HubServer, bucket: Bucket, tmp_path: Path, monkeypatch: p
     assert told("lab/gated").startswith("lab/gated: its authors restrict access; accept their conditions at ")
     assert told("lab/gated", "--stream").startswith("lab/gated: its authors restrict access")
     assert told(f"s3://{bucket.name}/nothing").endswith("no such bucket, file or directory; check the address")
-    assert told(str(SAMPLE), "--stream", code=2).endswith("lies on this machine already; leave --stream away")
+    assert told(str(SAMPLE), "--stream", code=2).endswith("lies on this machine already; remove --stream")
     assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
 
 

@@ -168,7 +168,7 @@ def test_a_server_without_ranges(large: HubServer) -> None:
     large.faults.no_ranges = True
     file = streamed()
     assert refused(lambda: file.read_bytes(0, 10)) == (
-        f"{file.path}: the server sends the whole file where a range was asked for; leave --stream away to download it"
+        f"{file.path}: the server sends the whole file where a range was asked for; remove --stream to download it"
     )
 
 
@@ -202,7 +202,7 @@ def test_a_streamed_gguf_file(hub: HubServer) -> None:
 
 
 def test_streaming_what_is_here(hub: HubServer) -> None:
-    with pytest.raises(UsageError, match="lies on this machine already; leave --stream away"):
+    with pytest.raises(UsageError, match="lies on this machine already; remove --stream"):
         open_source(SAMPLE, stream=True)
 
 
