@@ -72,9 +72,7 @@ def test_show(shelf: Path) -> None:
 
 
 def test_without_a_catalogue(tmp_path: Path) -> None:
-    message = (
-        f"{tmp_path}/catalogue.sqlite: no catalogue here; pass --catalogue, or the directory of the outputs"
-    )
+    message = f"{tmp_path}/catalogue.sqlite: no catalogue here; pass --catalogue, or the directory of the outputs"
     for command_ in ("list", "prune"):
         assert refusal(command_, tmp_path) == message
     assert refusal("show", tmp_path / "x.gguf") == message
