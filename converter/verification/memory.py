@@ -120,7 +120,7 @@ def _fields(path: Path) -> dict[str, int]:
 
 
 #: What torch, transformers and the results of a run take beside the weights: resident, and as addresses.
-BASE, BASE_ADDRESSES = 450_000_000, 1_500_000_000
+BASE, BASE_ADDRESSES = 550_000_000, 1_500_000_000
 
 #: Tokens of a window, and how many copies of a window's logits there are at once.
 _WINDOW, _COPIES = 256, 3

@@ -158,7 +158,7 @@ def test_encoder_with_a_decoder_is_compared_by_its_answers(tmp_path: Path) -> No
     assert result.passed
     assert result.mean_kl < 1e-5
     assert result.generated
-    assert result.top1_agreement == 1
+    assert result.top1_agreement > 0.995
 
 
 def test_another_start_of_the_decoder_is_noticed(tmp_path: Path) -> None:
