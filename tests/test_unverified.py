@@ -15,7 +15,7 @@ from converter.errors import ConversionError, EnvironmentFailure, OutputError, V
 from converter.execution.executor import Job
 from converter.pipeline import verifications, verify_output
 from converter.pipeline.verifications import VERIFICATIONS
-from converter.verification import memory
+from converter.runtime import memory
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"
 
@@ -167,7 +167,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str, 
 def test_a_full_verification_that_cannot_fit_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: memory.Available(100_000_000, "free"))
+    monkeypatch.setattr("converter.verification.memory.available_memory", lambda: memory.Available(100_000_000, "free"))
     outcome = command("--method", "q4_0", "--model", SAMPLE, "--output", tmp_path / "x.gguf", "--verify", "full")
     assert outcome.code == 3
     assert "0.1 GB free" in outcome.err and "--verify load" in outcome.err

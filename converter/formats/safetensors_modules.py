@@ -19,6 +19,7 @@ from typing import Any
 from converter.architectures import in_transformers
 from converter.errors import ArchitectureError
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.runtime.environment import environment_failure
 
 #: Linear modules that stay plain: what selects experts, and what sees or hears for a language model.
 _PLAIN = re.compile(r"(^|\.)(vision|visual|audio)|(^|[._])(gate|router)$")
@@ -79,6 +80,8 @@ def linear_modules(
             trust_remote_code=trust_remote_code,
         )
     except IsolatedFailure as failure:
+        if (environment := environment_failure(failure)) is not None:
+            raise environment from failure
         found = {"failure": str(failure)}
     if "failure" in found:
         hint = "" if trust_remote_code or "auto_map" not in config else ", or pass --trust-remote-code"

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converter.errors import OutputError, UsageError
+from converter.errors import EnvironmentFailure, OutputError, UsageError
 from converter.imatrix.files import check_suffix, write_imatrix
 from converter.imatrix.gguf_file import read_gguf
 from converter.imatrix.matrix import ImatrixError, ImportanceMatrix
 from converter.imatrix.text import read_text
 from converter.outputs import check_output, make_parents
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.runtime.environment import environment_failure
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,9 @@ def measure(
             threads=how.threads, process_output=how.process_output, save_every=how.save_every,
         )  # fmt: skip
     except IsolatedFailure as failure:
-        reason = str(failure).removeprefix("converter.imatrix.run:run").strip()
-        raise ImatrixError(f"{name}: the process that runs it {reason}") from failure
+        if (environment := environment_failure(failure)) is not None:
+            raise EnvironmentFailure(f"{name}: no importance matrix is measured: {environment}") from failure
+        raise ImatrixError(f"{name}: the process that runs it {failure.how}") from failure
     if "unwritable" in answer:
         raise OutputError(answer["unwritable"])
     if "failure" in answer:

@@ -8,7 +8,7 @@ from typing import Any
 
 from converter.errors import EnvironmentFailure, VerificationError
 from converter.runtime import IsolatedFailure, run_isolated
-from converter.verification.environment import environment_of, killed, too_little_memory
+from converter.runtime.environment import environment_failure, environment_of
 
 #: Names of reasons in an answer, and what they are raised as.
 FAILURE, ENVIRONMENT = "failure", "environment"
@@ -31,24 +31,12 @@ def ask(task: str, **request: Any) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = run_isolated(f"{__package__}.{task}", **request)
     except IsolatedFailure as failure:
-        raise _told(failure) from failure
+        raise environment_failure(failure) or VerificationError(f"the process {failure.how}") from failure
     if ENVIRONMENT in answer:
         raise EnvironmentFailure(answer[ENVIRONMENT])
     if FAILURE in answer:
         raise VerificationError(answer[FAILURE])
     return answer
-
-
-def _told(failure: IsolatedFailure) -> VerificationError | EnvironmentFailure:
-    """What the end of a child means."""
-    words = killed(failure.signal) if failure.signal else None
-    if words:
-        return EnvironmentFailure(f"the process {words}")
-    if failure.cause == "memory":
-        return too_little_memory(failure.reason)
-    # What is left of the signals is how llama.cpp ends itself over what is in a file.
-    kind = EnvironmentFailure if failure.environmental and not failure.signal else VerificationError
-    return kind(f"the process {failure.how}")
 
 
 def answering(function: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

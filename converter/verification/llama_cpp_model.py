@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from converter.errors import EnvironmentFailure, VerificationError
 from converter.runtime import lacks_memory
 from converter.runtime.bindings import llama_cpp_bindings
-from converter.verification.environment import missing_package, too_little_memory
+from converter.runtime.environment import missing_package, too_little_memory
 
 GGML_TYPE_F32 = 0
 ERROR_LEVEL = 4  # ggml_log_level, as the callback receives it

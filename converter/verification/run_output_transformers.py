@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from converter.errors import VerificationError
+from converter.runtime.environment import environment_of, require
 from converter.verification import results
 from converter.verification.compare import compare as compare_results
-from converter.verification.environment import environment_of, require
 from converter.verification.isolation import ENVIRONMENT, FAILURE, answering
 from converter.verification.run_source import REFERENCES, write_results
 from converter.verification.source_model import auto_class, check_loaded, one_line

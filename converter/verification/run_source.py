@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converter.errors import VerificationError
+from converter.runtime.environment import require
 from converter.verification import results
-from converter.verification.environment import require
 from converter.verification.isolation import answering
 from converter.verification.source_model import load_source
 from converter.verification.windows import EMBEDDED, WINDOW, cut_windows, encode

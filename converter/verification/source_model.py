@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from converter.errors import ConversionError, EnvironmentFailure, VerificationError
-from converter.verification.environment import environment_of, missing_package, require
+from converter.runtime.environment import environment_of, missing_package, require
 
 if TYPE_CHECKING:
     import torch

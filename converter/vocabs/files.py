@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from converter.errors import VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.runtime.environment import environment_failure
 from converter.sources.source_file import parse_json_object
 from converter.vocabs.added_tokens import MARKS, AddedToken, number
 from converter.vocabs.model_proto import read_model_type
@@ -257,7 +258,7 @@ def _built(files: TokenizerFiles) -> TokenizerFiles:
     try:
         answer = run_isolated("converter.vocabs.slow_files:build", directory=str(files.directory))
     except IsolatedFailure as error:
-        raise VocabularyError(
+        raise environment_failure(error) or VocabularyError(
             f"{files.directory}: transformers cannot build the tokenizer of its files: {error}"
         ) from error
     if "refused" in answer:

@@ -11,8 +11,9 @@ from typing import Any
 
 from gguf import TokenType
 
-from converter.errors import VocabularyError
+from converter.errors import EnvironmentFailure, VocabularyError
 from converter.runtime import IsolatedFailure, run_isolated
+from converter.runtime.environment import environment_failure
 from converter.vocabs import pretokenizers, structure
 from converter.vocabs.files import read_tokenizer_files
 from converter.vocabs.llama_cpp_differences import DOUBLE_PRECISION
@@ -199,7 +200,9 @@ def prove_file(path: Path, directory: Path, *, changed: Collection[str] = ()) ->
     try:
         loaded = _load(path, [""], [])[0]
     except IsolatedFailure as error:
-        raise VocabularyError(f"{path}: llama.cpp does not survive loading the file: {error}") from error
+        raise environment_failure(error) or VocabularyError(
+            f"{path}: llama.cpp does not survive loading the file: {error}"
+        ) from error
     if loaded is None:
         raise VocabularyError(f"{path}: llama.cpp does not load the file's vocabulary; convert the model again")
     vocabulary = read_files(directory, loaded["tokens"])
@@ -290,6 +293,8 @@ class _Trial:
         try:
             return _load(self._path, names, probes)
         except IsolatedFailure as error:
+            if (environment := environment_failure(error)) is not None:
+                raise EnvironmentFailure(f"the vocabulary cannot be proved: {environment}") from error
             self.failure = str(error)
             return [None] if len(names) == 1 else [answer for name in names for answer in self._ask([name], probes)]
 

@@ -14,7 +14,8 @@ from checkpoint_builder import write_model
 from safetensors.torch import load_file
 
 from converter.errors import EnvironmentFailure
-from converter.verification import memory
+from converter.runtime import memory
+from converter.verification.memory import check_memory, memory_of_full_verification
 from converter.verification.source_results import SourceResults
 
 
@@ -121,9 +122,7 @@ def test_the_estimate_is_that_of_a_run(tmp_path: Path, words: int, batch: int) -
     )  # fmt: skip
     peak = int(done.stdout.splitlines()[-1])
     weights = 3 * (1024 * 1024 * 4 + 3 * 1024 * 4096) + 2 * words * 1024
-    estimate = memory.memory_of_full_verification(
-        weights, largest=max(4096, words) * 1024, vocab_size=words, batch_size=batch
-    )
+    estimate = memory_of_full_verification(weights, largest=max(4096, words) * 1024, vocab_size=words, batch_size=batch)
     assert peak < estimate * 1.1
     assert estimate < peak * 1.8
 
@@ -131,7 +130,7 @@ def test_the_estimate_is_that_of_a_run(tmp_path: Path, words: int, batch: int) -
 def test_what_cannot_fit_is_refused_before_anything_is_loaded(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: memory.Available(440_000_000, "free"))
+    monkeypatch.setattr("converter.verification.memory.available_memory", lambda: memory.Available(440_000_000, "free"))
     monkeypatch.setattr("converter.verification.source_results.ask", None)
     told: list[str] = []
     with SourceResults(checkpoint, checkpoint) as results, pytest.raises(EnvironmentFailure) as failure:
@@ -144,10 +143,12 @@ def test_what_cannot_fit_is_refused_before_anything_is_loaded(
 
 
 def test_a_smaller_batch_is_advised_where_that_helps(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "available_memory", lambda: memory.Available(10_000_000_000, "free"))
-    memory.check_memory(checkpoint, vocab_size=100_000, batch_size=4)
+    monkeypatch.setattr(
+        "converter.verification.memory.available_memory", lambda: memory.Available(10_000_000_000, "free")
+    )
+    check_memory(checkpoint, vocab_size=100_000, batch_size=4)
     with pytest.raises(EnvironmentFailure, match="use a smaller --batch-size or --verify load"):
-        memory.check_memory(checkpoint, vocab_size=100_000, batch_size=64)
+        check_memory(checkpoint, vocab_size=100_000, batch_size=64)
 
 
 def test_addresses_are_limited_too(checkpoint: Path) -> None:

@@ -8,7 +8,8 @@ import signal
 from typing import Any
 
 from converter.errors import EnvironmentFailure
-from converter.runtime.failure import cause_of
+from converter.runtime.failure import IsolatedFailure, cause_of
+from converter.runtime.memory import available_memory
 
 #: What usually ends a process by a signal. An abort and an arithmetic error are missing: llama.cpp ends itself that way
 #: over what is in a file (``GGML_ASSERT``, a division by a size of 0).
@@ -39,14 +40,23 @@ def killed(by: signal.Signals) -> str | None:
     return f"was killed by {by.name} ({SIGNALS[by.name]})" if by.name in SIGNALS else None
 
 
+def environment_failure(failure: IsolatedFailure) -> EnvironmentFailure | None:
+    """What the end of a child process says about this machine; None where it may be about what the child was given."""
+    words = killed(failure.signal) if failure.signal else None
+    if words:
+        return EnvironmentFailure(f"the process {words}")
+    if failure.cause == "memory":
+        return too_little_memory(failure.reason)
+    # What is left of the signals is how llama.cpp ends itself over what is in a file.
+    return EnvironmentFailure(f"the process {failure.how}") if failure.environmental and not failure.signal else None
+
+
 def too_little_memory(message: str = "") -> EnvironmentFailure:
     """The failure where memory ran out.
 
     Args:
         message: the library's own words.
     """
-    from converter.verification.memory import available_memory
-
     free = available_memory()
     found = f" ({free})" if free else ""
     said = " ".join(message.split())
