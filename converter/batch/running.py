@@ -127,12 +127,7 @@ class Group:
         """Failures of the jobs that have no outcome though the process has ended."""
         self.worker.close()
         for job in self._open.values():
-            yield Outcome(
-                job,
-                reason=f"the process that converted it {failure.how}",
-                error="ProcessEnded",
-                exit_code=3 if failure.environmental else 1,
-            )
+            yield Outcome(job, reason=f"the process that converted it {failure.how}", error="ProcessEnded", exit_code=1)
 
 
 @contextmanager
