@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,6 +19,8 @@ settings.load_profile("any machine")
 
 #: Memory that a process of tests and its children take at most, in bytes.
 MEMORY = 5 << 30
+#: Modules whose tests may be run in several processes, all of one parameter in the same.
+SPREAD = ("tests/families/test_families.py",)
 
 
 def processors() -> int:
@@ -41,15 +44,20 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(processors(), memory // MEMORY))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module's tests in one process and in their order, but for those that say what else belongs together.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a module's tests in one process and in their order, so that what its fixtures make is made once.
 
-    What a module's fixtures make is then made once.
+    Those of ``SPREAD`` share nothing but their parameter.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModule(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module, _, test = nodeid.partition("::")
+            return test.partition("[")[2] if module in SPREAD else module
+
+    return ByModule(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -168,9 +168,9 @@ def test_a_model_of_the_hub_is_fetched_once_and_known_again(here: Path, monkeypa
         ({"methods": [{"method": "q4_0", "recipe": {"pur": True}}]}, "methods[0].recipe.pur: unknown key; did you mean "
          "'pure'?"),
         ({"defaults": {"verify": "ful"}}, "defaults.verify: 'ful' is not a value; did you mean 'full'?"),
-        ({"defaults": 3}, "defaults: 3 found; a mapping of output_format, adapters, pre, imatrix, calibrate, recipe, "
-         "allow_requantize, split_max_size, split_max_tensors, modelfile, push_to_hub, verify, batch_size, stream, "
-         "overwrite, force, output, tokenizer_name, model_kwargs expected"),
+        ({"defaults": 3}, "defaults: 3 found; a mapping of output_format, adapters, leave_out, pre, imatrix, "
+         "calibrate, recipe, allow_requantize, split_max_size, split_max_tensors, modelfile, push_to_hub, verify, "
+         "batch_size, stream, overwrite, force, output, tokenizer_name, model_kwargs expected"),
         ({"models": "x"}, "models: 'x' found; input should be a valid list"),
         ({"models": [3]}, "models[0]: 3 found; a mapping of output_format, "),
         ({"models": ["SAMPLE"], "methods": ["q8"]}, "models[0] × methods[0]: method 'q8' does not exist; did you mean "

@@ -14,7 +14,8 @@ from typing import Any
 import command_line
 import pytest
 
-from converter import Progress, Result, logs
+from converter import Progress, Result
+from converter.cli import logs
 from converter.verification import Verification
 
 SAMPLE = Path(__file__).parent / "fixtures" / "sample"

@@ -7,4 +7,4 @@ source "$(dirname "$0")/install.sh" dev
 .venv/bin/ruff format --check .
 .venv/bin/mypy
 .venv/bin/lint-imports --no-cache
-.venv/bin/pytest --numprocesses auto --dist loadgroup --durations 10 "$@"
+.venv/bin/pytest --numprocesses auto --durations 10 "$@"

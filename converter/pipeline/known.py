@@ -35,7 +35,8 @@ def known_result(record: Record) -> Result:
     verification = None
     if record.verification is not None:
         names = {field.name for field in dataclasses.fields(Verification)} - {"thresholds"}
-        verification = Verification(**{name: record.verification[name] for name in names & set(record.verification)})
+        facts = {name: record.verification[name] for name in names & set(record.verification)}
+        verification = Verification(**facts | {"warnings": tuple(facts.get("warnings", ()))})
     return Result(
         output=record.first,
         method=record.method,

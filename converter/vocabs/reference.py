@@ -135,7 +135,7 @@ class TokenizerJson(Reference):
         if not steps or pretokenizers.is_known(steps):
             return []
         odd = next((step for step in steps if not pretokenizers.is_known((step,))), " then ".join(steps))
-        return [f"its pre-tokenizer splits text by {odd!r}, which none of llama.cpp's does in this way"]
+        return [f"its pre-tokenizer splits text by '{odd}', which none of llama.cpp's does in this way"]
 
     def relaxations(self) -> Iterator[str]:
         for relax in RELAXATIONS:

@@ -63,7 +63,10 @@ def test_what_the_command_prints(bases: Callable[[str], Path], tmp_path: Path) -
     assert outcome.out.startswith(f"{tmp_path / 'f16.gguf'} is 0.0")
     assert outcome.out.endswith(" MB: a LoRA in f16 for 2 tensors of a base of architecture llama\n")
     usage = convert("adapter", adapter, "--output", tmp_path / "x.gguf")
-    assert (usage.code, usage.err.splitlines()[-1]) == (2, "Error: Missing option '--base'.")
+    assert (usage.code, usage.err.splitlines()[-1]) == (
+        2,
+        "convert: error: missing option '--base'; see: convert adapter --help",
+    )
 
 
 def test_a_base_of_another_name_is_warned_of(bases: Callable[[str], Path], tmp_path: Path) -> None:

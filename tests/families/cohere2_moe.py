@@ -58,7 +58,7 @@ VARIATIONS = [
         "Cohere2MoeConfig",
         SIGMOID
         | {"num_shared_experts": 1, "norm_topk_prob": False, "num_hidden_layers": 3}
-        | {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_theta": 50000.0},
+        | {"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 50000.0}},
         rewrite=with_layer_beyond,
     ),
 ]

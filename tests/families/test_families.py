@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import llama_cpp_oracle
 import numpy as np
@@ -42,11 +41,6 @@ def mean_divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -
     return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean())
 
 
-def together(names: Iterable[str]) -> list[Any]:
-    """Variations, each of which may be tested in another process; all that concerns one stays in the same."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(f"family {name}")) for name in names]
-
-
 @pytest.fixture(scope="session")
 def float32_files(checkpoints: Mapping[str, Path]) -> Callable[[str], Path]:
     """The variations' checkpoints as float32 files, each made when it is first asked for."""
@@ -58,7 +52,7 @@ def float32_files(checkpoints: Mapping[str, Path]) -> Callable[[str], Path]:
     return file
 
 
-@pytest.mark.parametrize("name", together(VARIATIONS))
+@pytest.mark.parametrize("name", VARIATIONS)
 def test_logits(name: str, checkpoints: Mapping[str, Path], float32_files: Callable[[str], Path]) -> None:
     model, file = checkpoints[name], float32_files(name)
     expected = transformers_logits(model, VARIATIONS[name].model)
@@ -69,7 +63,7 @@ def test_logits(name: str, checkpoints: Mapping[str, Path], float32_files: Calla
     assert mean_divergence(expected, found) < 1e-5
 
 
-@pytest.mark.parametrize("name", together(COMPARED_IN_BYTES))
+@pytest.mark.parametrize("name", COMPARED_IN_BYTES)
 def test_bytes(
     name: str, checkpoints: Mapping[str, Path], float32_files: Callable[[str], Path], tmp_path: Path
 ) -> None:

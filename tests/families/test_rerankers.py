@@ -160,7 +160,7 @@ def test_pairs_of_two_token_types_are_told(tmp_path: Path) -> None:
         ("modern-bert-ranker", {"classifier_activation": "silu"}, "'classifier_activation' is 'silu'"),
         ("modern-bert-ranker", {"classifier_bias": True}, "'classifier_bias' is True"),
         ("bert-ranker", {"id2label": {"1": "yes"}}, "'id2label' is .*, a name for each number from 0 expected"),
-        ("bert-ranker", {"id2label": ["yes"]}, r"'id2label' is \['yes'\], a name for each number"),
+        ("bert-ranker", {"id2label": ["yes"]}, r"'id2label' is \['yes'\], an object expected"),
         ("distilbert-ranker", {}, "its head has a relu behind its first layer, llama.cpp's a tanh"),
     ],
 )

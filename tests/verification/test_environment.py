@@ -214,6 +214,6 @@ def test_a_source_with_too_little_memory(checkpoint: Path, tmp_path: Path) -> No
         "context_length": 256, "row_length": 512, "batch_size": 1, "threads": 1, "trust_remote_code": False,
         "load_dtype": None,
     }  # fmt: skip
-    for megabytes in (300, 600, 900):
+    for megabytes in (200, 400, 600):
         said = limited(megabytes, "run_source:write_results", **request)
         assert said.startswith("EnvironmentFailure "), said

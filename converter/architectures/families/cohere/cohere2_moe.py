@@ -10,6 +10,7 @@ from converter.architectures.family import COMPUTED_BUFFERS
 from converter.architectures.layer import Layer
 from converter.architectures.parts.experts import LENGTH, SIGMOID, SOFTMAX, Mixture, expert_counts, leading_dense
 from converter.architectures.parts.layer_norm import LayerNormDecoder
+from converter.architectures.parts.rope import Rope
 from converter.architectures.parts.windows import FULL, WINDOW, windowed
 from converter.architectures.target import Operation, TargetTensor
 from converter.errors import ArchitectureError
@@ -43,6 +44,12 @@ class Cohere2Moe(Cohere2):
         "expert_weights_scale",
     )
     takes_head_dim = True
+
+    @property
+    def rope(self) -> Rope:
+        """``rope_parameters`` count first: transformers' class keeps ``rope_scaling`` apart and does not read it."""
+        parameters = self.config.section("rope_parameters")
+        return Rope.of(self.config, parameters if any(parameters) else None)
 
     @property
     def mixture(self) -> Mixture:
