@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+import pytest
+from huggingface_hub import constants
+
 LARGE = re.compile(r".*\.(safetensors|bin|pth|gguf|model)")
 
 
@@ -110,6 +113,15 @@ class HubServer:
         """What a process needs in its environment to take this for the Hub."""
         found = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"}
         return found | ({"HF_TOKEN": token} if token else {})
+
+    def stand_in(self, patch: pytest.MonkeyPatch, cache: Path) -> None:
+        """Let this process take it for the Hub: huggingface_hub has read its environment when it was imported."""
+        patch.setattr(constants, "ENDPOINT", self.endpoint)
+        patch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        patch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
 
     def asked(self, origin: str, method: str, part: str = "") -> list[Request]:
         """Requests so far whose path contains this."""

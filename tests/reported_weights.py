@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from checkpoint_builder import write_model
+from command_line import refusal
 from safetensors.torch import load_file, save_file
 
 from converter.checkpoints import Checkpoint, open_checkpoint
@@ -93,3 +94,8 @@ def gptq(
     }
     found = ((codes - zero) * scale).reshape(weight.shape[1], -1).T
     return {f"{module}.{name}": tensor for name, tensor in tensors.items()}, found
+
+
+def refused(model: Path) -> str:
+    """The line that refuses a checkpoint."""
+    return refusal("--model", model, "--method", "f32", "--output", model.parent / "refused.gguf")

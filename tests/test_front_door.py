@@ -10,7 +10,6 @@ import yaml
 from command_line import convert, refusal
 from gguf import GGUFReader
 from hub_server import HubServer
-from huggingface_hub import constants
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "tests" / "fixtures" / "sample"
@@ -237,12 +236,7 @@ def test_the_examples_of_a_guide_run_as_they_stand(here: Path, monkeypatch: pyte
         hub.add("microsoft/DialoGPT-small", SAMPLE)
         for name, value in hub.environment(here / "hub").items():
             monkeypatch.setenv(name, value)
-        # Read from the environment when huggingface_hub was imported, which another test may have done.
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(here / "hub/cache"))
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        hub.stand_in(monkeypatch, here / "hub/cache")
         command = "quantize --method q4_0 --model microsoft/DialoGPT-small --output models/new/x.gguf --batch-size 16"
         from_options = convert(*command.split())
         from_file = convert("--config", "config.yaml")

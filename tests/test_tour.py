@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from command_line import convert
 from hub_server import HubServer
-from huggingface_hub import constants
 from lora_builder import write_adapter
 from ollama_models.ollama_stub import OllamaStub, serving
 from s3_server import Bucket, empty_bucket, running_s3
@@ -54,11 +53,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             patch.setenv(name, value)
         patch.setenv("OLLAMA_HOST", ollama.url)
         patch.setenv("HF_TOKEN", "hf_writer")
-        patch.setattr(constants, "ENDPOINT", hub.endpoint)
-        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        patch.setattr(constants, "HF_HUB_CACHE", str(directory / "cache"))
-        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        hub.stand_in(patch, directory / "cache")
         patch.chdir(directory)
         with empty_bucket(s3, "bucket") as bucket:
             bucket.put("model", SAMPLE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,7 @@ def marked(directory: Path) -> State:
 
 
 @pytest.mark.parametrize("make", [in_8_bits, in_gptq, marked])
-def test_what_only_this_converter_reads(tmp_path: Path, make: object) -> None:
-    assert callable(make)
+def test_what_only_this_converter_reads(tmp_path: Path, make: Callable[[Path], State]) -> None:
     assert_reference(tmp_path / "model", make(tmp_path / "model"), READ_BY_US)
 
 
